@@ -1,0 +1,180 @@
+"""An ingestion: where files land, what they are, which table they belong in, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+
+class IngestionStatus(StrEnum):
+    DRAFT = "DRAFT"
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    ERROR = "ERROR"
+    DELETING = "DELETING"
+
+
+class SourceType(StrEnum):
+    S3 = "S3"
+    LOCAL = "LOCAL"
+    AZURE_BLOB = "AZURE_BLOB"
+    GCS = "GCS"
+
+
+class DiscoveryMode(StrEnum):
+    LISTING = "LISTING"
+    EVENTS = "EVENTS"
+
+
+class FormatType(StrEnum):
+    JSON = "JSON"
+    CSV = "CSV"
+    PARQUET = "PARQUET"
+    AVRO = "AVRO"
+    ORC = "ORC"
+
+
+class SchemaEvolution(StrEnum):
+    """What happens when a file brings columns that the table does not have."""
+
+    ADD_NEW_COLUMNS = "ADD_NEW_COLUMNS"
+    RESCUE = "RESCUE"
+    FAIL_ON_NEW_COLUMNS = "FAIL_ON_NEW_COLUMNS"
+    IGNORE = "IGNORE"
+    REQUIRE_APPROVAL = "REQUIRE_APPROVAL"
+
+
+class BadRowPolicy(StrEnum):
+    """What happens to a row that cannot be read as the table's types."""
+
+    FAIL_FILE = "FAIL_FILE"
+    SKIP_ROW = "SKIP_ROW"
+    RESCUE = "RESCUE"
+
+
+class ChangedFilePolicy(StrEnum):
+    """What happens when a loaded path holds other content than it did."""
+
+    IGNORE = "IGNORE"
+    APPEND = "APPEND"
+    REPLACE = "REPLACE"
+
+
+class EngineType(StrEnum):
+    EMBEDDED = "EMBEDDED"
+    SPARK = "SPARK"
+
+
+class ExecutionMode(StrEnum):
+    BATCH = "BATCH"
+    STREAMING = "STREAMING"
+
+
+class ClusterSize(StrEnum):
+    SMALL = "SMALL"
+    MEDIUM = "MEDIUM"
+    LARGE = "LARGE"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A location and how its objects are found.
+
+    `path` is `s3://bucket/prefix/` or an absolute folder; `glob` is matched against the object's path relative to it;
+    `credential` is the name of a configured credential, never the secret.
+    """
+
+    type: SourceType
+    path: str
+    glob: str | None = None
+    modified_after: datetime | None = None
+    min_age_seconds: int = 0
+    discovery: DiscoveryMode = DiscoveryMode.LISTING
+    credential: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnHint:
+    """Pins a top-level column's type, in Iceberg's notation (`timestamptz`, `decimal(10, 2)`)."""
+
+    column: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class FormatSpec:
+    """What the files are. `options` has been checked against the format's option model."""
+
+    type: FormatType
+    options: Mapping[str, object] = field(default_factory=dict)
+    hints: tuple[ColumnHint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The Iceberg table: `partition_by` holds transforms (`day(ts)`, `bucket(16, id)`), `sort_by` column names."""
+
+    catalog: str
+    database: str
+    table: str
+    partition_by: tuple[str, ...] = ()
+    sort_by: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Identifies the table among all tables; at most one ingestion holds it."""
+        return f"{self.catalog}.{self.database}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`cron` has five fields; `timezone` is an IANA name."""
+
+    cron: str
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    schema_evolution: SchemaEvolution = SchemaEvolution.ADD_NEW_COLUMNS
+    bad_rows: BadRowPolicy = BadRowPolicy.FAIL_FILE
+    changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
+    max_file_retries: int = 3
+    max_files_per_run: int | None = None
+    max_bytes_per_run: int | None = None
+    timeout_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    engine: EngineType = EngineType.EMBEDDED
+    cluster_size: ClusterSize = ClusterSize.SMALL
+    mode: ExecutionMode = ExecutionMode.BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """`generation` rises with each refresh; `version` with each change, for optimistic updates."""
+
+    id: UUID
+    tenant_id: UUID
+    name: str
+    status: IngestionStatus
+    source: Source
+    format: FormatSpec
+    destination: Destination
+    schedule: Schedule | None
+    policies: Policies
+    execution: Execution
+    checkpoint_path: str
+    generation: int
+    version: int
+    consecutive_failures: int
+    last_run_id: UUID | None
+    last_run_at: datetime | None
+    next_due_at: datetime | None
+    created_at: datetime
+    updated_at: datetime

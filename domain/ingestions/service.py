@@ -1,0 +1,172 @@
+"""The life of an ingestion: created, changed, activated, paused, resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from domain.clock import Clock
+from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, ValidationError
+from domain.ingestions.entities import Destination, Ingestion, IngestionStatus, Schedule, Source
+from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
+from domain.ingestions.schedules import next_due
+from domain.ports.object_store import ObjectStores, SourceUnavailableError
+from domain.ports.unit_of_work import Topic, UnitOfWorkFactory
+from domain.tenants import Grants, Principal
+
+
+def fingerprint(input: InputModel) -> str:
+    """A digest by which a repeated request is told from another request under the same idempotency key."""
+    return hashlib.sha256(input.model_dump_json(exclude={"idempotency_key"}).encode()).hexdigest()
+
+
+class IngestionService:
+    def __init__(self, unit_of_work: UnitOfWorkFactory, stores: ObjectStores, clock: Clock, *, checkpoint_root: str) -> None:
+        """`checkpoint_root` is the URI below which streaming mode keeps its progress."""
+        self._unit_of_work = unit_of_work
+        self._stores = stores
+        self._clock = clock
+        self._checkpoint_root = checkpoint_root.rstrip("/")
+
+    async def create_ingestion(self, principal: Principal, input: IngestionCreate) -> Ingestion:
+        """Store a new ingestion, DRAFT unless it is to be activated at once.
+
+        Raises `ValidationError` (also when the source cannot be listed now) and `ConflictError`; then nothing is stored.
+        """
+        grants = principal.tenant.grants
+        source, destination = input.source.to_source(), input.destination.to_destination()
+        _check_namespace(destination, grants)
+        await self._check_source(source, grants)
+        now = self._clock.now()
+        schedule = input.schedule.to_schedule() if input.schedule else None
+        status = IngestionStatus.ACTIVE if input.activate else IngestionStatus.DRAFT
+        id = uuid4()
+        ingestion = Ingestion(
+            id=id,
+            tenant_id=principal.tenant.id,
+            name=input.name,
+            status=status,
+            source=source,
+            format=input.format.to_format(),
+            destination=destination,
+            schedule=schedule,
+            policies=input.policies.to_policies(),
+            execution=input.execution.to_execution(),
+            checkpoint_path=self._checkpoint_path(principal.tenant.id, id, generation=1),
+            generation=1,
+            version=1,
+            consecutive_failures=0,
+            last_run_id=None,
+            last_run_at=None,
+            next_due_at=next_due(schedule, now) if schedule and status is IngestionStatus.ACTIVE else None,
+            created_at=now,
+            updated_at=now,
+        )
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            if input.idempotency_key is not None:
+                earlier = await tx.idempotency_keys.claim("createIngestion", input.idempotency_key, fingerprint(input), id)
+                if earlier is not None:
+                    return _found(await tx.ingestions.get_by_id(earlier))
+            created = await tx.ingestions.create(ingestion)
+            await tx.audit.record(principal, "createIngestion", "Ingestion", id)
+            await tx.outbox.add(Topic.INGESTION, id)
+            return created
+
+    async def update_ingestion(self, principal: Principal, id: UUID, input: IngestionUpdate) -> Ingestion:
+        """Change what may be changed. Raises `NotFoundError`, `ValidationError`, `ConflictError` (STALE_VERSION, DUPLICATE_NAME)."""
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            present = _found(await tx.ingestions.get_by_id(id))
+        if input.expected_version not in (None, present.version):
+            raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
+        source, format, policies = input.applied_to(present.source, present.format, present.policies)
+        if source != present.source:
+            try:
+                await self._check_source(source, principal.tenant.grants)
+            except ValidationError as error:
+                # The update names these fields at its top level.
+                raise ValidationError([FieldError(f.path[1:] or f.path, f.message) for f in error.fields]) from None
+        given = input.model_fields_set
+        schedule = (input.schedule.to_schedule() if input.schedule else None) if "schedule" in given else present.schedule
+        changed = dataclasses.replace(
+            present,
+            name=input.name if "name" in given and input.name else present.name,
+            source=source,
+            format=format,
+            policies=policies,
+            schedule=schedule,
+        )
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            if schedule != present.schedule:
+                await tx.ingestions.set_next_due(id, self._next_due(schedule, present.status))
+            updated = await tx.ingestions.update(changed)
+            await tx.audit.record(principal, "updateIngestion", "Ingestion", id)
+            await tx.outbox.add(Topic.INGESTION, id)
+            return updated
+
+    async def activate(self, principal: Principal, id: UUID) -> Ingestion:
+        """DRAFT -> ACTIVE: from now on its schedule fires."""
+        return await self._change_status(principal, id, IngestionStatus.ACTIVE, from_=(IngestionStatus.DRAFT,), verb="activate")
+
+    async def pause(self, principal: Principal, id: UUID) -> Ingestion:
+        """ACTIVE | ERROR -> PAUSED: runs are refused; ledger and checkpoint stay."""
+        return await self._change_status(
+            principal, id, IngestionStatus.PAUSED, from_=(IngestionStatus.ACTIVE, IngestionStatus.ERROR), verb="pause"
+        )
+
+    async def resume(self, principal: Principal, id: UUID) -> Ingestion:
+        """PAUSED | ERROR -> ACTIVE."""
+        return await self._change_status(
+            principal, id, IngestionStatus.ACTIVE, from_=(IngestionStatus.PAUSED, IngestionStatus.ERROR), verb="resume"
+        )
+
+    async def list_ingestions(self, principal: Principal, *, limit: int = 100, after: UUID | None = None) -> Sequence[Ingestion]:
+        """The tenant's ingestions by id, `limit` at a time."""
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            return await tx.ingestions.get_by_tenant(limit=limit, after=after)
+
+    async def _change_status(
+        self, principal: Principal, id: UUID, status: IngestionStatus, *, from_: tuple[IngestionStatus, ...], verb: str
+    ) -> Ingestion:
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            present = _found(await tx.ingestions.get_by_id(id, for_update=True))
+            if present.status not in from_:
+                raise ConflictError(ConflictReason.WRONG_STATE, f"an ingestion that is {present.status} cannot be {verb}d")
+            changed = await tx.ingestions.update_status(id, status, next_due_at=self._next_due(present.schedule, status))
+            await tx.audit.record(principal, f"{verb}Ingestion", "Ingestion", id)
+            await tx.outbox.add(Topic.INGESTION, id)
+            return changed
+
+    def _next_due(self, schedule: Schedule | None, status: IngestionStatus) -> datetime | None:
+        return next_due(schedule, self._clock.now()) if schedule and status is IngestionStatus.ACTIVE else None
+
+    def _checkpoint_path(self, tenant_id: UUID, id: UUID, *, generation: int) -> str:
+        return f"{self._checkpoint_root}/{tenant_id}/{id}/{generation}"
+
+    async def _check_source(self, source: Source, grants: Grants) -> None:
+        with source_errors_named():
+            await self._stores.open(source, grants).check_access()
+
+
+@contextmanager
+def source_errors_named() -> Iterator[None]:
+    """A source that cannot be listed, while somebody describes it, is a field that is wrong."""
+    try:
+        yield
+    except SourceUnavailableError as error:
+        field = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else "path"
+        raise ValidationError.of("source", field, message=error.message) from error
+
+
+def _check_namespace(destination: Destination, grants: Grants) -> None:
+    if "*" not in grants.namespaces and destination.database not in grants.namespaces:
+        raise ValidationError.of("destination", "database", message="this database is not granted to your tenant")
+
+
+def _found(ingestion: Ingestion | None) -> Ingestion:
+    if ingestion is None or ingestion.status is IngestionStatus.DELETING:
+        raise NotFoundError("ingestion")
+    return ingestion

@@ -1,0 +1,186 @@
+"""What turns files into rows of an Iceberg table: the port to the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from domain.errors import UnavailableError
+from domain.ingestions.entities import Destination, FormatSpec, Policies, Source
+from domain.ports.object_store import StoredObject
+from domain.tenants import Grants
+
+BATCH_ID_PROPERTY = "autoloader.batch-id"
+"""The snapshot property that says which batch a table commit carries."""
+EPOCH_PROPERTY = "autoloader.epoch"
+"""The snapshot property with the lease epoch under which the commit was made."""
+SOURCE_FILE_COLUMN = "_source_file"
+BATCH_ID_COLUMN = "_batch_id"
+RESCUED_DATA_COLUMN = "_rescued_data"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table or a file; `type` in Iceberg's notation (`long`, `struct<a: string>`)."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchema:
+    """The user's columns, in the table's order; provenance columns are not among them."""
+
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchFile:
+    """One file of a batch; `file_id` is its row in the ledger."""
+
+    file_id: int
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class LoadBatch:
+    """Files that one table commit carries, and all that is needed to read and write them."""
+
+    batch_id: UUID
+    epoch: int
+    ingestion_id: UUID
+    source: Source
+    grants: Grants
+    format: FormatSpec
+    destination: Destination
+    policies: Policies
+    files: Sequence[BatchFile]
+
+
+class OutcomeStatus(StrEnum):
+    LOADED = "LOADED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class FileOutcome:
+    """What became of one file.
+
+    `rows` are this file's rows in the table, of which `rows_rescued` carry `_rescued_data`; `rows_skipped` are not in the
+    table. Rows read = `rows` + `rows_skipped`, always. SKIPPED: the file is empty, and `message` says so. FAILED:
+    nothing of the file is in the table and `message` tells a person why; `transient` when another try may help.
+    """
+
+    file_id: int
+    status: OutcomeStatus
+    rows: int = 0
+    rows_skipped: int = 0
+    rows_rescued: int = 0
+    message: str | None = None
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOutcome:
+    """One outcome per file of the batch, in the batch's order. `snapshot_id` is None when no row had to be written.
+
+    `schema_before` is None when the table was created by this batch; `schema_after` and `table_uuid` are None when there
+    is still no table.
+    """
+
+    files: Sequence[FileOutcome]
+    snapshot_id: int | None
+    table_uuid: UUID | None
+    schema_before: TableSchema | None
+    schema_after: TableSchema | None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEvidence:
+    """What the table knows of a batch: rows per source path, and the snapshot (None when it has expired)."""
+
+    snapshot_id: int | None
+    rows_by_path: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table as it is now; `rows` is the total of its current snapshot."""
+
+    uuid: UUID
+    snapshot_id: int | None
+    schema: TableSchema
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Inferred columns and the first rows, as JSON-ready mappings from column name to value."""
+
+    schema: TableSchema
+    rows: Sequence[Mapping[str, object]]
+
+
+class TableUnavailableError(UnavailableError):
+    """The catalog or the table does not answer, or is not the table it was. Never to be read as 'not committed'."""
+
+
+class TableMissingError(TableUnavailableError):
+    """There is no table where one was asked about."""
+
+
+class TableReplacedError(TableUnavailableError):
+    """There is a table of that name, but not the one that was loaded into before."""
+
+
+CommitGuard = Callable[[], Awaitable[None]]
+"""Returns while the worker still holds the batch's lease, else raises `LeaseLostError`. Asked before every commit try."""
+
+
+class Engine(Protocol):
+    """Loads files and answers for tables. Blocking work never runs on the event loop."""
+
+    async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
+        """The schema that the objects would give a new table. Raises `ValidationError` when none can be read."""
+        ...
+
+    async def preview(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject], *, limit: int) -> Preview:
+        """Schema and at most `limit` rows; writes nothing. Raises `ValidationError` when none can be read."""
+        ...
+
+    async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
+        """Write the batch's readable files in one table commit whose snapshot carries the batch id and the epoch.
+
+        Creates the table when it is missing, as a commit of its own before the guard, so that a missing table proves that
+        no append of this batch can be under way. A bad file is FAILED in the outcome and does not keep the others out.
+        Awaits `guard` immediately before each commit try; a `LeaseLostError` from it passes through, and nothing is
+        committed. A concurrent commit by another is met by starting again from the table's new state, at the guard.
+        Raises `TableUnavailableError` when the catalog fails.
+        """
+        ...
+
+    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+        """Make sure that no commit of the batch from an epoch below `epoch` can still happen, then say whether one did.
+
+        Commits an empty snapshot on main as the fence, then looks for the batch in main's ancestry and, when snapshots
+        have expired, in the rows' provenance columns. None: the batch is not in the table and never will be under an
+        older epoch. Raises `TableMissingError` when there is no table, `TableReplacedError` when `table_uuid` is given and
+        is not the table's, `TableUnavailableError` when the catalog fails: it never guesses.
+        """
+        ...
+
+    async def table_state(self, destination: Destination) -> TableState | None:
+        """The table now, or None when there is none. Raises `TableUnavailableError`."""
+        ...
+
+    async def drop_table(self, destination: Destination) -> bool:
+        """Drop the table and its files; False when there was none. Raises `TableUnavailableError`."""
+        ...
+
+    async def optimize(self, destination: Destination) -> None:
+        """Merge small files and expire what nobody needs; the rows stay the same."""
+        ...

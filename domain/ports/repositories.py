@@ -1,0 +1,258 @@
+"""What is remembered, by intent. Every repository is bound to one tenant and to one transaction, and never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.entities import Batch, FileStatus, ProcessedFile
+from domain.ports.engine import FileOutcome
+from domain.ports.object_store import StoredObject
+from domain.relations import ProcessedFileFilter
+from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.schema_versions import SchemaVersion
+
+
+class IngestionRepository(Protocol):
+    async def create(self, ingestion: Ingestion) -> Ingestion:
+        """Raises `ConflictError`: DUPLICATE_NAME within the tenant, DESTINATION_TAKEN by anybody's ingestion.
+
+        The transaction may go on after it.
+        """
+        ...
+
+    async def get_by_id(self, id: UUID, *, for_update: bool = False) -> Ingestion | None:
+        """`for_update` holds the row against other writers until the transaction ends."""
+        ...
+
+    async def get_by_tenant(self, *, limit: int, after: UUID | None = None) -> Sequence[Ingestion]:
+        """The tenant's ingestions by id, at most `limit` after the one with id `after`."""
+        ...
+
+    async def get_active_ingestions(self) -> Sequence[Ingestion]:
+        """Those that are ACTIVE, by id."""
+        ...
+
+    async def update(self, ingestion: Ingestion) -> Ingestion:
+        """Store what may change, raise `version` by one and touch `updated_at`; returns what is now stored.
+
+        Status, next firing, last run and failures stay as they are: other methods own them, and may have changed them since.
+        Raises `ConflictError` STALE_VERSION when the stored version is not `ingestion.version`, DUPLICATE_NAME.
+        """
+        ...
+
+    async def update_status(self, id: UUID, status: IngestionStatus, *, next_due_at: datetime | None) -> Ingestion:
+        """Becoming ACTIVE forgets earlier failures.
+
+        Raises `ConflictError` WRONG_STATE unless the transition is declared; `NotFoundError`.
+        """
+        ...
+
+    async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None: ...
+
+    async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None: ...
+
+    async def set_table(self, id: UUID, table_uuid: UUID) -> None:
+        """Remember which table the ingestion loads into."""
+        ...
+
+    async def get_table(self, id: UUID) -> UUID | None: ...
+
+    async def delete(self, id: UUID) -> bool:
+        """Removes the ingestion and, by cascade, its runs, files, attempts, batches and schema versions."""
+        ...
+
+
+class RunRepository(Protocol):
+    async def create(self, run: Run) -> Run:
+        """Raises `ConflictError` RUN_ACTIVE when the ingestion has an active run (the transaction may go on); `NotFoundError`."""
+        ...
+
+    async def get_by_id(self, id: UUID) -> Run | None: ...
+
+    async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
+        """The run that the schedule's firing at `due_at` has made."""
+        ...
+
+    async def get_runs_by_ingestion(
+        self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
+    ) -> Sequence[Run]:
+        """Newest first; `since` is inclusive, `until` exclusive, by `queued_at`."""
+        ...
+
+    async def update_status(
+        self, id: UUID, status: RunStatus, *, at: datetime, error_message: str | None = None, lease_seconds: float | None = None
+    ) -> Run:
+        """Sets `started_at` on RUNNING, and `ended_at` with `duration_seconds` (since the start, 0 without one) on an end.
+
+        `lease_seconds` from now on the database's clock is when the run counts as lost. Raises `ConflictError`
+        WRONG_STATE unless the transition is declared; `NotFoundError`.
+        """
+        ...
+
+    async def update_metrics(self, id: UUID, delta: RunMetrics, *, files_total: int | None = None) -> None:
+        """Add `delta` to the counters; set `files_total` when given."""
+        ...
+
+    async def renew_lease(self, id: UUID, *, seconds: float) -> RunStatus | None:
+        """Put the lease's end `seconds` from now, if it has not passed; the run's status, or None when the lease was lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What a listing's chunk brought: objects never seen, and known but unloaded ones whose content is new."""
+
+    new: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileSelection:
+    """Files that somebody points at: those with `ids`, or else those of an ingestion that pass a filter."""
+
+    ids: tuple[int, ...] | None = None
+    ingestion_id: UUID | None = None
+    filter: ProcessedFileFilter = field(default_factory=ProcessedFileFilter)
+
+
+class ProcessedFileRepository(Protocol):
+    """The ledger. Everything here is set-based: a statement per call, whatever the number of files."""
+
+    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
+        """Enter unknown objects as PENDING. An unloaded file (PENDING, FAILED, SKIPPED) with new content is PENDING anew.
+
+        Loaded files and those in work stay as they are. An object may appear at most once in `objects`.
+        """
+        ...
+
+    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
+        """FAILED -> PENDING for files whose next try is due (the database's clock) and whose retries are not used up; how many."""
+        ...
+
+    async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
+        """How many files are PENDING (and assigned to that run, if given), counting no further than `at_most`."""
+        ...
+
+    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
+        """Make the files that one run had in hand and that are not loaded PENDING, and assign them to another run; how many.
+
+        These are its FAILED files, whatever their retries, and those that it claimed and released. Files that another
+        run has in hand stay where they are.
+        """
+        ...
+
+    async def requeue(self, selection: FileSelection) -> int:
+        """FAILED | SKIPPED -> PENDING, as a person asks: whatever their retries, and at once; how many."""
+        ...
+
+    async def skip(self, selection: FileSelection, *, reason: str) -> int:
+        """PENDING | FAILED -> SKIPPED with the reason, as a person asks; how many."""
+        ...
+
+    async def claim(
+        self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
+    ) -> Sequence[ProcessedFile]:
+        """PENDING -> PROCESSING for the oldest files that nobody else is claiming, into `batch`; returned by id.
+
+        Stops before the bytes go past `max_bytes`; only the first file may, when `at_least_one` is to be taken.
+
+        With `assigned_to`, only files that are assigned to that run.
+        """
+        ...
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        """Claim one object with its present size and etag, entering it when it is new; None when it is not PENDING:
+
+        somebody holds it, it is done, or it waits for its next try.
+        """
+        ...
+
+    async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        """Which of the given paths are done (SUCCESS or SKIPPED)."""
+        ...
+
+    async def get_by_path(self, ingestion_id: UUID, path: str) -> ProcessedFile | None:
+        """The current version of a path."""
+        ...
+
+    async def get_processed_files(
+        self, ingestion_id: UUID, *, status: Sequence[FileStatus], limit: int, after: int = 0
+    ) -> Sequence[ProcessedFile]:
+        """Current files by id, in the given statuses."""
+        ...
+
+    async def get_failed_files(self, ingestion_id: UUID, *, max_retries: int, limit: int) -> Sequence[ProcessedFile]:
+        """FAILED files with retries left, by id."""
+        ...
+
+    async def get_stale_processing_files(self, ingestion_id: UUID, *, limit: int) -> Sequence[ProcessedFile]:
+        """PROCESSING files whose batch's lease has expired on the database's clock, by id."""
+        ...
+
+    async def mark_success(self, batch: Batch, outcomes: Sequence[FileOutcome], *, snapshot_id: int | None) -> int:
+        """PROCESSING -> SUCCESS with the outcome's counts, and an attempt each; how many. Only files of the batch change."""
+        ...
+
+    async def mark_failed(self, batch: Batch, outcomes: Sequence[FileOutcome], *, max_retries: int, retry_base_seconds: float) -> int:
+        """PROCESSING -> FAILED with the message, `retry_count` one higher, and an attempt each.
+
+        The next try is due `retry_base_seconds * 2**(retry_count - 1)` later (at most a day), never once retries are used up.
+        """
+        ...
+
+    async def mark_skipped(self, batch: Batch, outcomes: Sequence[FileOutcome]) -> int:
+        """PROCESSING -> SKIPPED with the reason, and an attempt each."""
+        ...
+
+    async def release(self, batch: Batch) -> int:
+        """PROCESSING -> PENDING for the batch's files that are not settled; leaves no attempt."""
+        ...
+
+    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
+        """The batch's PROCESSING files, by id."""
+        ...
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
+        """Forget the ingestion's files (below a prefix), attempts included; how many."""
+        ...
+
+
+class BatchRepository(Protocol):
+    """Leases live on the database's clock, and each change of hands raises the epoch."""
+
+    async def open(self, *, id: UUID, ingestion_id: UUID, run_id: UUID, table_uuid: UUID | None, lease_seconds: float) -> Batch:
+        """A new CLAIMED batch at epoch 1. Raises `NotFoundError` when there is no such ingestion."""
+        ...
+
+    async def get_by_id(self, id: UUID) -> Batch | None: ...
+
+    async def renew_lease(self, batch: Batch, *, seconds: float) -> bool:
+        """Put the lease's end `seconds` from now; False when it has expired, or the epoch has passed on, or the batch is settled."""
+        ...
+
+    async def take_over(self, id: UUID, *, lease_seconds: float, only_expired: bool) -> Batch | None:
+        """Raise the epoch and hold the lease anew; None when the batch is settled or (`only_expired`) its lease still runs."""
+        ...
+
+    async def commit(self, batch: Batch, *, snapshot_id: int | None, files: int) -> bool:
+        """CLAIMED -> COMMITTED at the batch's epoch; False when the epoch has passed on or the batch is settled."""
+        ...
+
+    async def release(self, batch: Batch) -> bool:
+        """CLAIMED -> RELEASED at the batch's epoch; False as in `commit`."""
+        ...
+
+
+class SchemaVersionRepository(Protocol):
+    async def latest(self, ingestion_id: UUID) -> SchemaVersion | None:
+        """Holds the ingestion against other writers, so that two of them number their versions one after the other."""
+        ...
+
+    async def append(self, version: SchemaVersion) -> SchemaVersion:
+        """Store the next version; `version.id` is not used. Raises `NotFoundError` when there is no such ingestion."""
+        ...

@@ -1,0 +1,158 @@
+"""One transaction, and the repositories that see the world through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+from uuid import UUID
+
+from domain.ingestions.entities import Ingestion
+from domain.ports.access import ApiKeyRepository, AuditTrail
+from domain.ports.repositories import (
+    BatchRepository,
+    IngestionRepository,
+    ProcessedFileRepository,
+    RunRepository,
+    SchemaVersionRepository,
+)
+from domain.tenants import Principal, Role, Tenant
+
+
+class Topic(StrEnum):
+    """What an outbox row asks to have looked at again: the row carries no more than whose and which."""
+
+    RUN = "RUN"
+    INGESTION = "INGESTION"
+
+
+class Outbox(Protocol):
+    async def add(self, topic: Topic, subject_id: UUID) -> None:
+        """Have the subject reconciled once this transaction has committed, and until that has succeeded.
+
+        A subject that waits already is not there twice: it is due at once, again.
+        """
+        ...
+
+
+class IdempotencyKeys(Protocol):
+    async def claim(self, operation: str, key: str, fingerprint: str, subject_id: UUID) -> UUID | None:
+        """None when the key is new, and now stands for `subject_id`; else the id that it stands for.
+
+        Waits for a concurrent transaction that has claimed the same key. Raises `ConflictError`
+        (IDEMPOTENCY_KEY_REUSED) when the key was used with another `fingerprint` (a digest of the input).
+        """
+        ...
+
+
+class UnitOfWork(Protocol):
+    """Bound to one tenant: no repository of it sees or touches another tenant's rows."""
+
+    @property
+    def tenant_id(self) -> UUID: ...
+
+    @property
+    def ingestions(self) -> IngestionRepository: ...
+
+    @property
+    def runs(self) -> RunRepository: ...
+
+    @property
+    def files(self) -> ProcessedFileRepository: ...
+
+    @property
+    def batches(self) -> BatchRepository: ...
+
+    @property
+    def schema_versions(self) -> SchemaVersionRepository: ...
+
+    @property
+    def outbox(self) -> Outbox: ...
+
+    @property
+    def idempotency_keys(self) -> IdempotencyKeys: ...
+
+    @property
+    def api_keys(self) -> ApiKeyRepository: ...
+
+    @property
+    def audit(self) -> AuditTrail: ...
+
+
+class UnitOfWorkFactory(Protocol):
+    def __call__(self, tenant_id: UUID) -> AbstractAsyncContextManager[UnitOfWork]:
+        """Commits at the end of the block, rolls back when an exception leaves it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something of some tenant."""
+
+    tenant_id: UUID
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """`attempts` counts the tries since the subject was last added, this one too; `revision` tells this adding from later ones."""
+
+    id: int
+    topic: Topic
+    subject: Subject
+    attempts: int
+    revision: int
+
+
+class Directory(Protocol):
+    """What must be known before a tenant is, or across all tenants: credentials, and the chores of background work.
+
+    Each call is a transaction of its own.
+    """
+
+    async def principal_by_key(self, prefix: str, digest: bytes) -> Principal | None:
+        """Whose API key has this public prefix and this SHA-256 digest; None when it is unknown, revoked or expired."""
+        ...
+
+    async def record_key_use(self, used: Mapping[UUID, datetime]) -> None:
+        """Remember when API keys were used last: the later of what is known and what is given."""
+        ...
+
+    async def tenant(self, tenant_id: UUID) -> Tenant | None: ...
+
+    async def tenant_by_name(self, name: str) -> Tenant | None: ...
+
+    async def ensure_tenant(self, tenant: Tenant) -> Tenant:
+        """Create the tenant, or give the one of that name these grants."""
+        ...
+
+    async def ensure_api_key(self, tenant_id: UUID, *, name: str, prefix: str, digest: bytes, role: Role) -> None:
+        """Store a key's digest; nothing happens when the prefix is already known."""
+        ...
+
+    async def due_ingestions(self, now: datetime, limit: int) -> Sequence[Ingestion]:
+        """ACTIVE ingestions whose schedule has fired by `now`, the longest due first."""
+        ...
+
+    async def lost_runs(self, limit: int) -> Sequence[Subject]:
+        """Active runs whose lease has expired on the database's clock."""
+        ...
+
+    async def lost_batches(self, limit: int) -> Sequence[Subject]:
+        """CLAIMED batches whose lease has expired on the database's clock."""
+        ...
+
+    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+        """Take due entries, oldest first; an entry not finished is due again after the given time."""
+        ...
+
+    async def finish_outbox(self, entry: OutboxEntry) -> None:
+        """Forget the entry, unless its subject has been added again since it was taken."""
+        ...
+
+    async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
+        """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
+        ...

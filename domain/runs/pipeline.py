@@ -1,0 +1,249 @@
+"""A run from start to end: discover, claim, load, mark, complete.
+
+The stages are methods, so that an orchestrator may call them one by one; `execute` calls them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from domain.clock import Clock
+from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.batch_processor import BatchFileProcessor
+from domain.ledger.discovery import FileDiscoveryService
+from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
+from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.tenants import Grants
+
+log = logging.getLogger(__name__)
+
+COUNT_AT_MOST = 1_000_000
+"""Beyond this many waiting files a run's progress is measured against this many."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """`failures_until_error` runs that fail one after the other put the ingestion into ERROR."""
+
+    lease_seconds: float = 30.0
+    failures_until_error: int = 5
+
+
+class RunLostError(Exception):
+    """The run is no longer this worker's: its lease has expired, or it has ended elsewhere."""
+
+
+class RunPipeline:
+    def __init__(
+        self,
+        unit_of_work: UnitOfWorkFactory,
+        directory: Directory,
+        discovery: FileDiscoveryService,
+        processor: BatchFileProcessor,
+        clock: Clock,
+        settings: PipelineSettings,
+    ) -> None:
+        self._unit_of_work = unit_of_work
+        self._directory = directory
+        self._discovery = discovery
+        self._processor = processor
+        self._clock = clock
+        self._settings = settings
+
+    async def execute(self, subject: Subject) -> None:
+        """Take a QUEUED run to its end. Returns quietly when the run is not queued (any more): somebody else has it.
+
+        What goes wrong becomes the run's FAILED and its message. A run that was asked to stop ends CANCELLED. A cancelled
+        task ends the run FAILED, or CANCELLED if that was asked for. In each case its batch is settled first.
+        """
+        try:
+            run, ingestion, grants = await self.start(subject)
+        except (ConflictError, NotFoundError):
+            return
+        try:
+            message = await self._work(run, ingestion, grants)
+            if message is None:
+                await self.complete(run)
+            else:
+                await self.fail(run, message)
+        except (ConflictError, NotFoundError, LeaseLostError, RunLostError) as error:
+            log.warning("run %s is no longer this worker's: %s", run.id, error)
+            # Allowed when it was asked to stop, and only then: a run whose lease was lost is not ours to end.
+            with contextlib.suppress(ConflictError, NotFoundError):
+                await self._end(run, RunStatus.CANCELLED, None)
+        except asyncio.CancelledError:
+            await asyncio.shield(self.stop(run, "the server was stopped while the run was under way"))
+            raise
+
+    async def _work(self, run: Run, ingestion: Ingestion, grants: Grants) -> str | None:
+        """Discover and process; what went wrong, for a person, or None."""
+        limit = asyncio.timeout(ingestion.policies.timeout_seconds)
+        try:
+            async with self._held(run), limit:
+                await self.discover(run, ingestion, grants)
+                await self.process(run, ingestion, grants)
+        except (LeaseLostError, RunLostError):
+            raise
+        except Exception as error:
+            # Not every TimeoutError is the run's: connections have time limits too.
+            if limit.expired():
+                return f"the run took longer than its limit of {ingestion.policies.timeout_seconds} seconds"
+            if isinstance(error, DomainError):
+                return error.message
+            log.exception("run %s failed", run.id)
+            return f"internal error; the log tells more under run {run.id}"
+        return None
+
+    async def start(self, subject: Subject) -> tuple[Run, Ingestion, Grants]:
+        """QUEUED -> RUNNING, with a lease. Raises `ConflictError`, `NotFoundError`."""
+        tenant = await self._directory.tenant(subject.tenant_id)
+        async with self._unit_of_work(subject.tenant_id) as tx:
+            run = await tx.runs.update_status(
+                subject.id, RunStatus.RUNNING, at=self._clock.now(), lease_seconds=self._settings.lease_seconds
+            )
+            ingestion = await tx.ingestions.get_by_id(run.ingestion_id)
+        if ingestion is None or tenant is None:
+            raise NotFoundError("ingestion")
+        return run, ingestion, tenant.grants
+
+    async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> int:
+        """Enter what has landed into the ledger, and requeue failures whose retry is due; how many files wait.
+
+        A RETRY run lists nothing: it is assigned what the run that it retries has left unloaded.
+        """
+        if run.retry_of_id is None:
+            await self._discovery.discover(ingestion, grants, run)
+        async with self._unit_of_work(run.tenant_id) as tx:
+            if run.retry_of_id is None:
+                await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
+            else:
+                await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
+            limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
+            waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=run.id if run.retry_of_id else None)
+            await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
+        return waiting
+
+    async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
+        """Load what waits."""
+        return await self._processor.process_files(run, ingestion, grants)
+
+    async def complete(self, run: Run) -> Run:
+        """RUNNING -> SUCCESS, PARTIAL, FAILED (no file could be loaded) or NO_NEW_FILES, by what was counted."""
+        async with self._unit_of_work(run.tenant_id) as tx:
+            counted = await tx.runs.get_by_id(run.id)
+        if counted is None:
+            raise NotFoundError("run")
+        status, message = verdict(counted.metrics)
+        return await self._end(run, status, message)
+
+    async def fail(self, run: Run, message: str) -> Run | None:
+        """-> FAILED with the message; None when the run has ended already."""
+        try:
+            return await self._end(run, RunStatus.FAILED, message)
+        except (ConflictError, NotFoundError):
+            return None
+
+    async def stop(self, run: Run, message: str) -> Run | None:
+        """-> CANCELLED when that was asked for, else FAILED with the message; None when the run has ended already."""
+        try:
+            return await self._end(run, RunStatus.CANCELLED, None)
+        except (ConflictError, NotFoundError):
+            return await self.fail(run, message)
+
+    async def recover_lost(self, limit: int = 100) -> int:
+        """Settle the batches and end the runs whose workers are silent; how many of both. The files wait for the next run.
+
+        What cannot be settled now does not keep the others waiting: its turn comes again.
+        """
+        recovered = 0
+        for subject in await self._directory.lost_batches(limit):
+            try:
+                recovered += await self._processor.recover(subject)
+            except (DomainError, LeaseLostError) as error:
+                log.warning("batch %s cannot be settled yet: %s", subject.id, error)
+            except Exception:
+                log.exception("batch %s cannot be settled yet", subject.id)
+        for subject in await self._directory.lost_runs(limit):
+            try:
+                recovered += await self._end_lost(subject)
+            except Exception:
+                log.exception("run %s cannot be ended yet", subject.id)
+        return recovered
+
+    async def _end_lost(self, subject: Subject) -> bool:
+        async with self._unit_of_work(subject.tenant_id) as tx:
+            run = await tx.runs.get_by_id(subject.id)
+        message = "the worker was lost; its files are loaded by the next run"
+        return run is not None and await self.stop(run, message) is not None
+
+    async def _end(self, run: Run, status: RunStatus, message: str | None) -> Run:
+        async with self._unit_of_work(run.tenant_id) as tx:
+            now = self._clock.now()
+            # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
+            ingestion = await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
+            ended = await tx.runs.update_status(run.id, status, at=now, error_message=message)
+            if ingestion is not None:
+                failures = _failures_in_a_row(ingestion, status)
+                await tx.ingestions.update_last_run(ingestion.id, ended.id, now, consecutive_failures=failures)
+                if failures >= self._settings.failures_until_error and ingestion.status is IngestionStatus.ACTIVE:
+                    await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
+                    await tx.outbox.add(Topic.INGESTION, ingestion.id)
+            return ended
+
+    @contextlib.asynccontextmanager
+    async def _held(self, run: Run) -> AsyncIterator[None]:
+        """Renews the run's lease while the block runs; the block is cancelled, with `RunLostError`, when it is lost."""
+        main = asyncio.current_task()
+        lost = False
+
+        async def renew() -> None:
+            nonlocal lost
+            while True:
+                await asyncio.sleep(self._settings.lease_seconds / 3)
+                try:
+                    async with self._unit_of_work(run.tenant_id) as tx:
+                        status = await tx.runs.renew_lease(run.id, seconds=self._settings.lease_seconds)
+                except Exception as error:
+                    log.warning("the lease of run %s could not be renewed: %r", run.id, error)
+                    continue
+                if status is not RunStatus.RUNNING and main is not None:
+                    lost = True
+                    main.cancel()
+                    return
+
+        task = asyncio.create_task(renew())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if lost and main is not None and main.uncancel() == 0:
+                raise RunLostError(str(run.id)) from None
+            raise
+        finally:
+            task.cancel()
+            # Not `await task` with its CancelledError suppressed: that would swallow a cancellation of this task too.
+            await asyncio.wait([task])
+
+
+def _failures_in_a_row(ingestion: Ingestion, ended: RunStatus) -> int:
+    match ended:
+        case RunStatus.FAILED:
+            return ingestion.consecutive_failures + 1
+        case RunStatus.CANCELLED:
+            return ingestion.consecutive_failures
+    return 0
+
+
+def verdict(metrics: RunMetrics) -> tuple[RunStatus, str | None]:
+    """How a run that came to its end has ended, and what to say about it."""
+    settled, failed = metrics.files_settled, metrics.files_failed
+    if settled == 0:
+        return RunStatus.NO_NEW_FILES, None
+    if failed == 0:
+        return RunStatus.SUCCESS, None
+    message = f"{failed} of {settled} files failed; each file says why"
+    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), message

@@ -1,0 +1,173 @@
+"""How runs come to be: asked for by a person, or fired by a schedule."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from domain.clock import Clock
+from domain.errors import ConflictError, ConflictReason, NotFoundError
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.inputs import IdempotencyKey, InputModel
+from domain.ingestions.schedules import next_due
+from domain.ingestions.service import fingerprint
+from domain.ports.unit_of_work import Directory, Topic, UnitOfWork, UnitOfWorkFactory
+from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.states import RETRYABLE_RUN, RUNNABLE
+from domain.tenants import Principal
+
+log = logging.getLogger(__name__)
+
+
+class RunRequest(InputModel):
+    ingestion_id: UUID
+    idempotency_key: IdempotencyKey | None = None
+
+
+class RetryRequest(InputModel):
+    run_id: UUID
+    idempotency_key: IdempotencyKey | None = None
+
+
+class RunService:
+    def __init__(self, unit_of_work: UnitOfWorkFactory, clock: Clock) -> None:
+        self._unit_of_work = unit_of_work
+        self._clock = clock
+
+    async def run_ingestion(self, principal: Principal, request: RunRequest) -> Run:
+        """Queue a MANUAL run. Raises `NotFoundError`, `ConflictError` (WRONG_STATE, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED)."""
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            run = self._new_run(principal.tenant.id, request.ingestion_id, RunTrigger.MANUAL)
+            if request.idempotency_key is not None:
+                earlier = await tx.idempotency_keys.claim("runIngestion", request.idempotency_key, fingerprint(request), run.id)
+                if earlier is not None:
+                    return _found(await tx.runs.get_by_id(earlier))
+            await self._runnable(tx, request.ingestion_id)
+            await tx.audit.record(principal, "runIngestion", "Run", run.id)
+            return await self._queue(tx, run)
+
+    async def retry_run(self, principal: Principal, request: RetryRequest) -> Run:
+        """Queue a RETRY run for the files that a run had in hand and that are not loaded; the run itself stays as it is.
+
+        Raises `NotFoundError`, `ConflictError`: WRONG_STATE when the run has not ended short of its files or the ingestion
+        refuses runs, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED.
+        """
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            original = await tx.runs.get_by_id(request.run_id)
+            if original is None:
+                raise NotFoundError("run")
+            run = dataclasses.replace(
+                self._new_run(principal.tenant.id, original.ingestion_id, RunTrigger.RETRY),
+                retry_of_id=original.id,
+                retry_count=original.retry_count + 1,
+            )
+            if request.idempotency_key is not None:
+                earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
+                if earlier is not None:
+                    return _found(await tx.runs.get_by_id(earlier))
+            await self._runnable(tx, original.ingestion_id)
+            if original.status not in RETRYABLE_RUN:
+                raise ConflictError(ConflictReason.WRONG_STATE, f"a run that is {original.status} has nothing to retry")
+            await tx.audit.record(principal, "retryRun", "Run", run.id)
+            return await self._queue(tx, run)
+
+    async def cancel_run(self, principal: Principal, id: UUID) -> Run:
+        """QUEUED -> CANCELLED at once; RUNNING -> CANCELLING, and CANCELLED when its worker has settled what it has in hand.
+
+        A run that is being cancelled is returned as it is. Raises `NotFoundError`, `ConflictError` (WRONG_STATE).
+        """
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            run = _found(await tx.runs.get_by_id(id))
+            await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
+            run = _found(await tx.runs.get_by_id(id))
+            if run.status is RunStatus.CANCELLING:
+                return run
+            await tx.audit.record(principal, "cancelRun", "Run", id)
+            if run.status is RunStatus.QUEUED:
+                return await tx.runs.update_status(id, RunStatus.CANCELLED, at=self._clock.now())
+            cancelling = await tx.runs.update_status(id, RunStatus.CANCELLING, at=self._clock.now())
+            await tx.outbox.add(Topic.RUN, id)
+            return cancelling
+
+    async def fire_due_schedules(self, directory: Directory, *, limit: int = 100) -> int:
+        """Queue a SCHEDULED run for each ingestion whose schedule has fired, and set its next firing; how many were queued.
+
+        A firing is unique per (ingestion, due time). Firings missed while nobody looked become one run. A firing that
+        meets an active run is passed over: the next listing finds the same files.
+        """
+        now = self._clock.now()
+        queued = 0
+        for ingestion in await directory.due_ingestions(now, limit):
+            try:
+                queued += await self._fire(ingestion, now)
+            except Exception:
+                # One that cannot be fired does not keep the others waiting.
+                log.exception("schedule of ingestion %s could not be fired", ingestion.id)
+        return queued
+
+    async def _fire(self, seen: Ingestion, now: datetime) -> bool:
+        async with self._unit_of_work(seen.tenant_id) as tx:
+            ingestion = await tx.ingestions.get_by_id(seen.id, for_update=True)
+            due_at = ingestion.next_due_at if ingestion else None
+            if ingestion is None or ingestion.schedule is None or ingestion.status is not IngestionStatus.ACTIVE:
+                return False
+            if due_at is None or due_at > now:
+                return False
+            await tx.ingestions.set_next_due(ingestion.id, next_due(ingestion.schedule, now))
+            if await tx.runs.get_scheduled(ingestion.id, due_at):
+                return False
+            try:
+                await self._queue(tx, self._new_run(ingestion.tenant_id, ingestion.id, RunTrigger.SCHEDULED, due_at=due_at))
+            except ConflictError as error:
+                log.info("schedule of ingestion %s passed over: %s", ingestion.id, error.message)
+                return False
+            return True
+
+    async def _runnable(self, tx: UnitOfWork, ingestion_id: UUID) -> None:
+        """Hold the ingestion's row, and refuse unless it may be run by hand."""
+        ingestion = await tx.ingestions.get_by_id(ingestion_id, for_update=True)
+        if ingestion is None or ingestion.status is IngestionStatus.DELETING:
+            raise NotFoundError("ingestion")
+        if ingestion.status not in RUNNABLE:
+            raise ConflictError(ConflictReason.WRONG_STATE, f"an ingestion that is {ingestion.status} cannot be run")
+
+    async def _queue(self, tx: UnitOfWork, run: Run) -> Run:
+        created = await tx.runs.create(run)
+        await tx.outbox.add(Topic.RUN, run.id)
+        return created
+
+    def _new_run(self, tenant_id: UUID, ingestion_id: UUID, trigger: RunTrigger, *, due_at: datetime | None = None) -> Run:
+        return Run(
+            id=uuid4(),
+            tenant_id=tenant_id,
+            ingestion_id=ingestion_id,
+            status=RunStatus.QUEUED,
+            trigger=trigger,
+            retry_of_id=None,
+            retry_count=0,
+            due_at=due_at,
+            queued_at=self._clock.now(),
+            started_at=None,
+            ended_at=None,
+            duration_seconds=None,
+            lease_expires_at=None,
+            files_total=None,
+            files_discovered=0,
+            files_processed=0,
+            files_failed=0,
+            files_skipped=0,
+            rows_written=0,
+            rows_skipped=0,
+            rows_rescued=0,
+            bytes_processed=0,
+            error_message=None,
+            flow_run_id=None,
+        )
+
+
+def _found(run: Run | None) -> Run:
+    if run is None:
+        raise NotFoundError("run")
+    return run
