@@ -1,0 +1,130 @@
+"""What is looked up before a tenant is known, or across all of them."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Table, Uuid, and_, bindparam, column, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.entities import BatchStatus
+from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.states import ACTIVE_RUN
+from domain.tenants import Principal, Role, Tenant
+from domain.text import unstorable
+from persistence.database import connection, transaction
+from persistence.mapping import columns_of, entity_of, values_of
+from persistence.repositories.access import usable
+from persistence.repositories.runs import lease_end
+from persistence.tables import api_keys, batches, ingestions, outbox, runs, tenants
+
+
+class SqlDirectory:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def principal_by_key(self, prefix: str, digest: bytes) -> Principal | None:
+        statement = (
+            select(*columns_of(Tenant), api_keys.c.digest, api_keys.c.role, api_keys.c.id, api_keys.c.name)
+            .join(api_keys, api_keys.c.tenant_id == tenants.c.id)
+            .where(api_keys.c.prefix == prefix, usable())
+        )
+        async with connection(self._engine) as opened:
+            row = (await opened.execute(statement)).first()
+        if row is None:
+            return None
+        *_, stored, role, key_id, name = row
+        return Principal(entity_of(Tenant, row), role, key_id, name) if hmac.compare_digest(stored, digest) else None
+
+    async def record_key_use(self, used: Mapping[UUID, datetime]) -> None:
+        ids, moments = bindparam(None, list(used), type_=ARRAY(Uuid)), bindparam(None, list(used.values()), type_=ARRAY(DateTime(True)))
+        given = func.unnest(ids, moments).table_valued(column("id", Uuid), column("at", DateTime(True)), name="given").render_derived()
+        later = func.greatest(api_keys.c.last_used_at, given.c.at)
+        async with transaction(self._engine) as opened:
+            await opened.execute(update(api_keys).where(api_keys.c.id == given.c.id).values(last_used_at=later))
+
+    async def tenant(self, tenant_id: UUID) -> Tenant | None:
+        return await self._tenant(tenants.c.id == tenant_id)
+
+    async def tenant_by_name(self, name: str) -> Tenant | None:
+        return None if unstorable(name) else await self._tenant(tenants.c.name == name)
+
+    async def ensure_tenant(self, tenant: Tenant) -> Tenant:
+        statement = upsert(tenants).values(values_of(tenant, without=("created_at",)))
+        statement = statement.on_conflict_do_update(index_elements=["name"], set_={"grants": statement.excluded.grants})
+        async with transaction(self._engine) as opened:
+            return entity_of(Tenant, (await opened.execute(statement.returning(*columns_of(Tenant)))).one())
+
+    async def ensure_api_key(self, tenant_id: UUID, *, name: str, prefix: str, digest: bytes, role: Role) -> None:
+        values = {"id": uuid4(), "tenant_id": tenant_id, "name": name, "prefix": prefix, "digest": digest, "role": role}
+        async with transaction(self._engine) as opened:
+            await opened.execute(upsert(api_keys).values(values).on_conflict_do_nothing(index_elements=["prefix"]))
+
+    async def due_ingestions(self, now: datetime, limit: int) -> Sequence[Ingestion]:
+        statement = (
+            select(*columns_of(Ingestion))
+            .where(ingestions.c.status == IngestionStatus.ACTIVE, ingestions.c.next_due_at <= now)
+            .order_by(ingestions.c.next_due_at)
+            .limit(limit)
+        )
+        async with connection(self._engine) as opened:
+            return [entity_of(Ingestion, row) for row in (await opened.execute(statement)).all()]
+
+    async def lost_runs(self, limit: int) -> Sequence[Subject]:
+        return await self._expired(runs, runs.c.status.in_(ACTIVE_RUN), limit)
+
+    async def lost_batches(self, limit: int) -> Sequence[Subject]:
+        return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)
+
+    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+        due = (
+            select(outbox.c.id)
+            .where(outbox.c.due_at <= func.clock_timestamp())
+            .order_by(outbox.c.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        statement = (
+            update(outbox)
+            .where(outbox.c.id == due.c.id)
+            .values(due_at=lease_end(visible_after_seconds), attempts=outbox.c.attempts + 1)
+            .returning(outbox.c.id, outbox.c.topic, outbox.c.tenant_id, outbox.c.subject_id, outbox.c.attempts, outbox.c.revision)
+        )
+        async with transaction(self._engine) as opened:
+            rows = (await opened.execute(statement)).all()
+        return sorted((OutboxEntry(r[0], r[1], Subject(r[2], r[3]), r[4], r[5]) for r in rows), key=lambda entry: entry.id)
+
+    async def finish_outbox(self, entry: OutboxEntry) -> None:
+        async with transaction(self._engine) as opened:
+            await opened.execute(delete(outbox).where(*_still(entry)))
+
+    async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
+        values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error}
+        async with transaction(self._engine) as opened:
+            await opened.execute(update(outbox).where(*_still(entry)).values(values))
+
+    async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
+        async with connection(self._engine) as opened:
+            row = (await opened.execute(select(*columns_of(Tenant)).where(condition))).first()
+        return None if row is None else entity_of(Tenant, row)
+
+    async def _expired(self, table: Table, condition: Any, limit: int) -> list[Subject]:
+        statement = (
+            select(table.c.tenant_id, table.c.id)
+            .where(and_(condition, table.c.lease_expires_at <= func.clock_timestamp()))
+            .order_by(table.c.lease_expires_at)
+            .limit(limit)
+        )
+        async with connection(self._engine) as opened:
+            return [Subject(*row) for row in (await opened.execute(statement)).all()]
+
+
+def _still(entry: OutboxEntry) -> tuple[ColumnElement[bool], ...]:
+    return outbox.c.id == entry.id, outbox.c.revision == entry.revision

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from domain.errors import ConflictError, ConflictReason, NotFoundError
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.states import INGESTION
+from persistence.mapping import columns_of, values_of
+from persistence.repositories.conflicts import constraint_of
+from persistence.repositories.scope import TenantScope
+from persistence.tables import ingestions
+
+_OWNED_ELSEWHERE = ("status", "next_due_at", "consecutive_failures", "last_run_id", "last_run_at")
+_FIXED = ("id", "tenant_id", "created_at", "updated_at", "version", *_OWNED_ELSEWHERE)
+"""What `update` leaves alone: it never changes, or another method owns it."""
+
+
+class SqlIngestionRepository:
+    def __init__(self, scope: TenantScope) -> None:
+        self._scope = scope
+
+    async def create(self, ingestion: Ingestion) -> Ingestion:
+        values = values_of(ingestion) | {"tenant_id": self._scope.tenant_id, "destination_key": ingestion.destination.key}
+        return await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
+
+    async def get_by_id(self, id: UUID, *, for_update: bool = False) -> Ingestion | None:
+        statement = self._scope.select(Ingestion).where(ingestions.c.id == id)
+        if for_update:
+            # NO KEY: rows that refer to the ingestion may be written meanwhile.
+            statement = statement.with_for_update(key_share=True)
+        return await self._scope.first(Ingestion, statement)
+
+    async def get_by_tenant(self, *, limit: int, after: UUID | None = None) -> Sequence[Ingestion]:
+        statement = self._scope.select(Ingestion).order_by(ingestions.c.id).limit(limit)
+        return await self._scope.all(Ingestion, statement if after is None else statement.where(ingestions.c.id > after))
+
+    async def get_active_ingestions(self) -> Sequence[Ingestion]:
+        active = ingestions.c.status == IngestionStatus.ACTIVE
+        return await self._scope.all(Ingestion, self._scope.select(Ingestion).where(active).order_by(ingestions.c.id))
+
+    async def update(self, ingestion: Ingestion) -> Ingestion:
+        values = values_of(ingestion, without=_FIXED) | {"version": ingestions.c.version + 1}
+        statement = (
+            self._scope.update(ingestions)
+            .where(ingestions.c.id == ingestion.id, ingestions.c.version == ingestion.version)
+            .values(values)
+            .returning(*columns_of(Ingestion))
+        )
+        return await self._write(statement, ingestion)
+
+    async def update_status(self, id: UUID, status: IngestionStatus, *, next_due_at: datetime | None) -> Ingestion:
+        values: dict[str, Any] = {"status": status, "next_due_at": next_due_at, "version": ingestions.c.version + 1}
+        if status is IngestionStatus.ACTIVE:
+            values["consecutive_failures"] = 0
+        changed = await self._scope.first(
+            Ingestion,
+            self._scope.update(ingestions)
+            .where(ingestions.c.id == id, ingestions.c.status.in_(INGESTION.sources(status)))
+            .values(values)
+            .returning(*columns_of(Ingestion)),
+        )
+        if changed is None:
+            present = await self.get_by_id(id)
+            if present is None:
+                raise NotFoundError("ingestion")
+            INGESTION.require(present.status, status)
+            raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion is being changed by somebody else")
+        return changed
+
+    async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None:
+        await self._touch(id, next_due_at=next_due_at)
+
+    async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None:
+        await self._touch(id, last_run_id=run_id, last_run_at=at, consecutive_failures=consecutive_failures)
+
+    async def set_table(self, id: UUID, table_uuid: UUID) -> None:
+        await self._touch(id, table_uuid=table_uuid)
+
+    async def get_table(self, id: UUID) -> UUID | None:
+        found: UUID | None = await self._scope.connection.scalar(
+            select(ingestions.c.table_uuid).where(self._scope.owns(ingestions), ingestions.c.id == id)
+        )
+        return found
+
+    async def delete(self, id: UUID) -> bool:
+        return await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0
+
+    async def _touch(self, id: UUID, **values: Any) -> None:
+        await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id).values(values))
+
+    async def _write(self, statement: Any, ingestion: Ingestion) -> Ingestion:
+        try:
+            async with self._scope.connection.begin_nested():
+                written = await self._scope.first(Ingestion, statement)
+        except IntegrityError as error:
+            match constraint_of(error):
+                case "uq_ingestions_name":
+                    raise ConflictError(ConflictReason.DUPLICATE_NAME, f"there is an ingestion named {ingestion.name!r}") from None
+                case "uq_ingestions_destination":
+                    raise ConflictError(ConflictReason.DESTINATION_TAKEN, "the destination table belongs to an ingestion") from None
+            raise
+        if written is None:
+            raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
+        return written

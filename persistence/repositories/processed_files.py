@@ -1,0 +1,374 @@
+"""The ledger in SQL. Every method is one statement or two, whatever the number of files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Float,
+    Select,
+    TableValuedAlias,
+    Text,
+    and_,
+    bindparam,
+    case,
+    cast,
+    column,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
+from domain.ports.engine import FileOutcome
+from domain.ports.object_store import StoredObject
+from domain.ports.repositories import Discovered, FileSelection
+from domain.states import DONE_FILE, FILE
+from persistence.mapping import columns_of
+from persistence.relations import conditions, starts_with
+from persistence.repositories.scope import TenantScope
+from persistence.tables import batches, file_attempts, ingestions, processed_files
+from persistence.types import Message
+
+_STATUS = processed_files.c.status.type
+_REPLACEABLE = (FileStatus.PENDING, FileStatus.FAILED, FileStatus.SKIPPED)
+"""Unloaded files that nobody has in hand: new content makes them PENDING anew."""
+
+_LONGEST_RETRY_SECONDS = 86_400.0
+
+
+class SqlProcessedFileRepository:
+    def __init__(self, scope: TenantScope) -> None:
+        self._scope = scope
+
+    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
+        fresh = await self._unknown_or_changed(ingestion_id, objects) if objects else []
+        if not fresh:
+            return Discovered()
+        listed = _listed(fresh)
+        entered = upsert(processed_files).from_select(
+            ["tenant_id", "ingestion_id", "path", "status", "size_bytes", "etag", "modified_at"],
+            select(
+                literal(self._scope.tenant_id),
+                self._ingestion(ingestion_id),
+                listed.c.path,
+                literal(FileStatus.PENDING, _STATUS),
+                listed.c.size_bytes,
+                listed.c.etag,
+                listed.c.modified_at,
+            ).where(self._ingestion(ingestion_id).is_not(None)),
+        )
+        statement = entered.on_conflict_do_update(
+            index_elements=["ingestion_id", "path"],
+            index_where=processed_files.c.current,
+            set_={
+                "status": literal(FileStatus.PENDING, _STATUS),
+                "size_bytes": entered.excluded.size_bytes,
+                "etag": entered.excluded.etag,
+                "modified_at": entered.excluded.modified_at,
+                "retry_count": 0,
+                "next_retry_at": None,
+                "error_message": None,
+            },
+            where=and_(processed_files.c.status.in_(_REPLACEABLE), processed_files.c.etag != entered.excluded.etag),
+        )
+        # A row that the statement has inserted, and not updated, has no deleting transaction: xmax is 0.
+        inserted: Sequence[bool] = (await self._scope.connection.scalars(statement.returning(literal_column("xmax = 0")))).all()
+        return Discovered(new=sum(inserted), changed=len(inserted) - sum(inserted))
+
+    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
+        return await self._scope.changed(
+            self._files(ingestion_id)
+            .where(
+                _is(FileStatus.FAILED),
+                processed_files.c.retry_count < max_retries,
+                processed_files.c.next_retry_at <= func.now(),
+            )
+            .values(status=FileStatus.PENDING, next_retry_at=None)
+        )
+
+    async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
+        waiting = self._pending(ingestion_id, literal(1), assigned_to=assigned_to).limit(at_most).subquery()
+        return await self._scope.connection.scalar(select(func.count()).select_from(waiting)) or 0
+
+    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
+        attempted = select(file_attempts.c.file_id).where(self._scope.owns(file_attempts), file_attempts.c.run_id == of_run)
+        return await self._scope.changed(
+            self._files(ingestion_id)
+            .where(
+                processed_files.c.status.in_((FileStatus.PENDING, FileStatus.FAILED)),
+                or_(processed_files.c.run_id == of_run, processed_files.c.id.in_(attempted)),
+            )
+            .values(status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
+        )
+
+    async def requeue(self, selection: FileSelection) -> int:
+        return await self._scope.changed(
+            self._selected(selection, FileStatus.PENDING).values(status=FileStatus.PENDING, next_retry_at=None)
+        )
+
+    async def skip(self, selection: FileSelection, *, reason: str) -> int:
+        values = {"status": FileStatus.SKIPPED, "error_message": reason, "next_retry_at": None, "processed_at": func.now()}
+        return await self._scope.changed(self._selected(selection, FileStatus.SKIPPED).values(values))
+
+    async def claim(
+        self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
+    ) -> Sequence[ProcessedFile]:
+        # The bytes are summed outside the locking query, which may not use window functions. Files locked but not taken
+        # are free again when the transaction ends.
+        locked = (
+            self._pending(batch.ingestion_id, processed_files.c.id, processed_files.c.size_bytes, assigned_to=assigned_to)
+            .order_by(processed_files.c.id)
+            .limit(max_files)
+            .with_for_update(skip_locked=True)
+            .cte("locked")
+        )
+        summed = select(
+            locked.c.id, locked.c.size_bytes, func.sum(locked.c.size_bytes).over(order_by=locked.c.id).label("sum_bytes")
+        ).subquery()
+        fits = summed.c.sum_bytes <= max_bytes
+        first = summed.c.sum_bytes == summed.c.size_bytes
+        taken = select(summed.c.id).where(or_(fits, first) if at_least_one else fits).subquery()
+        return await self._take(batch, processed_files.c.id == taken.c.id)
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        await self.record_discovered(batch.ingestion_id, [object])
+        taken = await self._take(
+            batch,
+            and_(
+                processed_files.c.ingestion_id == batch.ingestion_id,
+                processed_files.c.current,
+                processed_files.c.path == object.path,
+                _is(FileStatus.PENDING),
+            ),
+        )
+        return taken[0] if taken else None
+
+    async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        asked = _unnest(path=(Text(), list(paths)))
+        done = select(asked.c.path).join(
+            processed_files,
+            and_(
+                processed_files.c.ingestion_id == self._ingestion(ingestion_id),
+                processed_files.c.current,
+                processed_files.c.path == asked.c.path,
+                processed_files.c.status.in_(DONE_FILE),
+            ),
+        )
+        return set((await self._scope.connection.scalars(done)).all())
+
+    async def get_by_path(self, ingestion_id: UUID, path: str) -> ProcessedFile | None:
+        found = await self._current(ingestion_id, processed_files.c.path == path, limit=1)
+        return found[0] if found else None
+
+    async def get_processed_files(
+        self, ingestion_id: UUID, *, status: Sequence[FileStatus], limit: int, after: int = 0
+    ) -> Sequence[ProcessedFile]:
+        return await self._current(ingestion_id, processed_files.c.status.in_(status), processed_files.c.id > after, limit=limit)
+
+    async def get_failed_files(self, ingestion_id: UUID, *, max_retries: int, limit: int) -> Sequence[ProcessedFile]:
+        retryable = processed_files.c.retry_count < max_retries
+        return await self._current(ingestion_id, _is(FileStatus.FAILED), retryable, limit=limit)
+
+    async def get_stale_processing_files(self, ingestion_id: UUID, *, limit: int) -> Sequence[ProcessedFile]:
+        stale = select(batches.c.id).where(
+            self._scope.owns(batches),
+            batches.c.ingestion_id == ingestion_id,
+            batches.c.status == BatchStatus.CLAIMED,
+            batches.c.lease_expires_at <= func.clock_timestamp(),
+        )
+        return await self._current(ingestion_id, _is(FileStatus.PROCESSING), processed_files.c.batch_id.in_(stale), limit=limit)
+
+    async def mark_success(self, batch: Batch, outcomes: Sequence[FileOutcome], *, snapshot_id: int | None) -> int:
+        return await self._mark(
+            batch,
+            FileStatus.SUCCESS,
+            outcomes,
+            snapshot_id=snapshot_id,
+            error_message=None,
+            next_retry_at=None,
+        )
+
+    async def mark_failed(self, batch: Batch, outcomes: Sequence[FileOutcome], *, max_retries: int, retry_base_seconds: float) -> int:
+        failures = processed_files.c.retry_count + 1
+        wait = func.least(
+            literal(retry_base_seconds, Float) * func.pow(2.0, func.least(processed_files.c.retry_count, 30)), _LONGEST_RETRY_SECONDS
+        )
+        due = func.now() + cast(func.make_interval(0, 0, 0, 0, 0, 0, wait), INTERVAL)
+        return await self._mark(
+            batch,
+            FileStatus.FAILED,
+            outcomes,
+            retry_count=failures,
+            next_retry_at=case((failures < max_retries, due), else_=None),
+        )
+
+    async def mark_skipped(self, batch: Batch, outcomes: Sequence[FileOutcome]) -> int:
+        return await self._mark(batch, FileStatus.SKIPPED, outcomes, next_retry_at=None)
+
+    async def release(self, batch: Batch) -> int:
+        statement = self._in_work(batch.id).values(status=FileStatus.PENDING, batch_id=None)
+        return await self._scope.changed(statement)
+
+    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
+        statement = self._scope.select(ProcessedFile).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
+        return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
+        statement = self._scope.delete(processed_files).where(processed_files.c.ingestion_id == ingestion_id)
+        if path_prefix is not None:
+            statement = statement.where(starts_with(processed_files.c.path, path_prefix))
+        return await self._scope.changed(statement)
+
+    def _ingestion(self, ingestion_id: UUID) -> Any:
+        """The ingestion's id if the tenant owns it, evaluated once: so the ledger's indexes need not carry the tenant."""
+        return select(ingestions.c.id).where(self._scope.owns(ingestions), ingestions.c.id == ingestion_id).scalar_subquery()
+
+    def _files(self, ingestion_id: UUID) -> Any:
+        return self._scope.update(processed_files).where(processed_files.c.ingestion_id == ingestion_id, processed_files.c.current)
+
+    def _pending(self, ingestion_id: UUID, *columns: Any, assigned_to: UUID | None = None) -> Select[Any]:
+        pending = select(*columns).where(
+            processed_files.c.ingestion_id == self._ingestion(ingestion_id),
+            processed_files.c.current,
+            _is(FileStatus.PENDING),
+        )
+        return pending if assigned_to is None else pending.where(processed_files.c.run_id == assigned_to)
+
+    def _selected(self, selection: FileSelection, to: FileStatus) -> Any:
+        """An UPDATE of the selected files that may become `to`, but for those that a worker has in hand."""
+        movable = tuple(status for status in FILE.sources(to) if status not in (FileStatus.PROCESSING, FileStatus.HELD))
+        statement = self._scope.update(processed_files).where(processed_files.c.current, processed_files.c.status.in_(movable))
+        if selection.ids is not None:
+            return statement.where(processed_files.c.id == func.any(bindparam(None, list(selection.ids), type_=ARRAY(BigInteger))))
+        return statement.where(processed_files.c.ingestion_id == selection.ingestion_id, *conditions(processed_files, selection.filter))
+
+    async def _current(self, ingestion_id: UUID, *conditions: ColumnElement[bool], limit: int) -> list[ProcessedFile]:
+        statement = self._scope.select(ProcessedFile).where(
+            processed_files.c.ingestion_id == ingestion_id, processed_files.c.current, *conditions
+        )
+        return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id).limit(limit))
+
+    async def _unknown_or_changed(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> list[StoredObject]:
+        """The objects that the ledger does not hold with this etag.
+
+        One index-only probe per object (LATERAL leaves the planner no other way): the cost is bounded by the listing's
+        chunk, whatever the size of the ledger.
+        """
+        listed = _unnest(path=(Text(), [o.path for o in objects]), etag=(Text(), [o.etag for o in objects]))
+        known = (
+            select(literal(1).label("known"))
+            .where(
+                processed_files.c.ingestion_id == self._ingestion(ingestion_id),
+                processed_files.c.current,
+                processed_files.c.path == listed.c.path,
+                processed_files.c.etag == listed.c.etag,
+            )
+            .limit(1)
+            .lateral("ledger")
+        )
+        unknown = select(listed.c.path).join(known, true(), isouter=True).where(known.c.known.is_(None))
+        paths = set((await self._scope.connection.scalars(unknown)).all())
+        return [o for o in objects if o.path in paths]
+
+    async def _take(self, batch: Batch, condition: ColumnElement[bool]) -> list[ProcessedFile]:
+        statement = (
+            self._scope.update(processed_files)
+            .where(condition)
+            .values(status=FileStatus.PROCESSING, batch_id=batch.id, run_id=batch.run_id)
+            .returning(*columns_of(ProcessedFile))
+        )
+        return sorted(await self._scope.all(ProcessedFile, statement), key=lambda file: file.id)
+
+    def _in_work(self, batch_id: UUID) -> Any:
+        return self._scope.update(processed_files).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
+
+    async def _mark(self, batch: Batch, status: FileStatus, outcomes: Sequence[FileOutcome], **values: Any) -> int:
+        """One statement: the files' new status and counts, and from the same rows an attempt each."""
+        if not outcomes:
+            return 0
+        assert FILE.allows(FileStatus.PROCESSING, status)
+        told = _unnest(
+            id=(BigInteger(), [o.file_id for o in outcomes]),
+            rows=(BigInteger(), [o.rows for o in outcomes]),
+            rows_skipped=(BigInteger(), [o.rows_skipped for o in outcomes]),
+            rows_rescued=(BigInteger(), [o.rows_rescued for o in outcomes]),
+            message=(Message(), [o.message for o in outcomes]),
+        )
+        marked = (
+            self._in_work(batch.id)
+            .where(processed_files.c.id == told.c.id)
+            .values(
+                {
+                    "status": status,
+                    "rows": told.c.rows,
+                    "rows_skipped": told.c.rows_skipped,
+                    "rows_rescued": told.c.rows_rescued,
+                    "error_message": told.c.message,
+                    "processed_at": func.now(),
+                }
+                | values
+            )
+            .returning(processed_files.c.id, told.c.rows, told.c.rows_skipped, told.c.rows_rescued, told.c.message)
+            .cte("marked")
+        )
+        attempts = insert(file_attempts).from_select(
+            [
+                "tenant_id",
+                "ingestion_id",
+                "run_id",
+                "batch_id",
+                "outcome",
+                "file_id",
+                "rows",
+                "rows_skipped",
+                "rows_rescued",
+                "error_message",
+            ],
+            select(
+                literal(batch.tenant_id),
+                literal(batch.ingestion_id),
+                literal(batch.run_id),
+                literal(batch.id),
+                literal(status, _STATUS),
+                marked.c.id,
+                marked.c.rows,
+                marked.c.rows_skipped,
+                marked.c.rows_rescued,
+                marked.c.message,
+            ),
+        )
+        return await self._scope.changed(attempts)
+
+
+def _is(status: FileStatus) -> ColumnElement[bool]:
+    """Written into the statement: a plan for any status could not use the index of one."""
+    return processed_files.c.status == literal(status, _STATUS, literal_execute=True)
+
+
+def _unnest(**columns: tuple[Any, Sequence[object]]) -> TableValuedAlias:
+    """Parallel arrays as a table, a row per element; each column is given as (type, values)."""
+    arrays = [bindparam(None, values, type_=ARRAY(type)) for type, values in columns.values()]
+    names = [column(name, type) for name, (type, _) in columns.items()]
+    return func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+
+
+def _listed(objects: Sequence[StoredObject]) -> TableValuedAlias:
+    return _unnest(
+        path=(Text(), [o.path for o in objects]),
+        size_bytes=(BigInteger(), [o.size_bytes for o in objects]),
+        etag=(Text(), [o.etag for o in objects]),
+        modified_at=(DateTime(timezone=True), [o.modified_at for o in objects]),
+    )
