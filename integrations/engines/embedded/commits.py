@@ -1,0 +1,82 @@
+"""Commits to a table: one snapshot each, refused when main has moved. Everything here blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from uuid import UUID
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.snapshots import Snapshot, ancestors_of
+
+from domain.ports.engine import BATCH_ID_PROPERTY, EPOCH_PROPERTY
+from integrations.engines.embedded.data_files import WrittenFiles
+from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.tables import COMMIT_RETRIES, iceberg_schema
+
+
+def forbid_retries(table: Table) -> Table:
+    """Make sure that PyIceberg does not retry commits by itself, on a table that others have made."""
+    if table.metadata.properties.get(COMMIT_RETRIES) == "0":
+        return table
+    with table.transaction() as transaction:
+        transaction.set_properties({COMMIT_RETRIES: "0"})
+    return table.refresh()
+
+
+def evolved_schema(table: Table, columns: Mapping[str, pa.DataType]) -> Schema:
+    """The schema, with ids, that the table will have once `columns` are merged into it; changes nothing."""
+    transaction = Transaction(table)
+    _merge(transaction, columns)
+    return transaction.table_metadata.schema()
+
+
+def append(table: Table, written: WrittenFiles, columns: Mapping[str, pa.DataType], *, batch_id: UUID, epoch: int) -> Table:
+    """Add files, and the columns they brought, in one commit.
+
+    Raises `CommitConflictError` when the table has moved since it was loaded. Anything else that is raised leaves it open whether
+    the commit took place.
+    """
+    transaction = table.transaction()
+    _merge(transaction, columns)
+    properties = {BATCH_ID_PROPERTY: str(batch_id), EPOCH_PROPERTY: str(epoch)}
+    with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
+        for data_file in written.data_files:
+            snapshot.append_data_file(data_file)
+    return commit(transaction)
+
+
+def append_nothing(table: Table, properties: Mapping[str, str]) -> Table:
+    """Commit an empty snapshot on main, so that whoever has loaded the table before cannot commit any more."""
+    transaction = table.transaction()
+    with transaction.update_snapshot(snapshot_properties=dict(properties)).fast_append():
+        pass
+    return commit(transaction)
+
+
+def commit(transaction: Transaction) -> Table:
+    """Raises `CommitConflictError`."""
+    try:
+        return transaction.commit_transaction()
+    except CommitFailedException as error:
+        raise CommitConflictError(str(error)) from error
+
+
+def _merge(transaction: Transaction, columns: Mapping[str, pa.DataType]) -> None:
+    with transaction.update_schema() as update:
+        update.union_by_name(iceberg_schema(columns))
+
+
+def snapshot_of_batch(table: Table, batch_id: UUID) -> Snapshot | None:
+    """The snapshot in main's ancestry that carries the batch."""
+    for snapshot in main_ancestry(table):
+        if snapshot.summary is not None and snapshot.summary.additional_properties.get(BATCH_ID_PROPERTY) == str(batch_id):
+            return snapshot
+    return None
+
+
+def main_ancestry(table: Table) -> Iterable[Snapshot]:
+    """Main's snapshots, newest first, as far back as they have not expired."""
+    return ancestors_of(table.metadata.snapshot_by_name("main"), table.metadata)

@@ -1,0 +1,233 @@
+"""Tables in the catalog: found, created, dropped, described. Everything here blocks."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DateType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    StructType,
+    TimestampType,
+    TimestamptzType,
+    TimeType,
+    UUIDType,
+)
+
+from domain.errors import DomainError, ValidationError
+from domain.ingestions.entities import Destination
+from domain.ports.engine import (
+    BATCH_ID_COLUMN,
+    RESCUED_DATA_COLUMN,
+    SOURCE_FILE_COLUMN,
+    Column,
+    TableSchema,
+    TableState,
+    TableUnavailableError,
+)
+from integrations.engines.embedded import column_types as types
+from integrations.engines.embedded.errors import CommitConflictError, RowsLostError
+from integrations.engines.embedded.partition_transforms import parse_partition
+from integrations.engines.embedded.settings import EmbeddedEngineSettings
+from integrations.engines.embedded.target_columns import RESERVED_COLUMNS
+
+log = logging.getLogger(__name__)
+
+COMMIT_RETRIES = "commit.retry.num-retries"
+TABLE_PROPERTIES = {
+    # A retry inside PyIceberg would go around the lease: a commit conflict must come back to the guard.
+    COMMIT_RETRIES: "0",
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    # Each commit reads and rewrites the metadata: keep it short.
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+}
+_ICEBERG_TYPES: dict[pa.DataType, IcebergType] = {
+    types.INT: IntegerType(),
+    types.LONG: LongType(),
+    types.FLOAT: FloatType(),
+    types.DOUBLE: DoubleType(),
+    types.BOOLEAN: BooleanType(),
+    types.STRING: StringType(),
+    types.BINARY: BinaryType(),
+    types.DATE: DateType(),
+    types.TIME: TimeType(),
+    types.TIMESTAMP: TimestampType(),
+    types.TIMESTAMPTZ: TimestamptzType(),
+    types.UUID: UUIDType(),
+}
+
+
+@contextmanager
+def catalog_errors() -> Iterator[None]:
+    """Whatever the catalog or the warehouse raises becomes `TableUnavailableError`; the domain's errors and our own pass."""
+    try:
+        yield
+    except (DomainError, CommitConflictError, RowsLostError, duckdb.Error):
+        raise
+    except Exception as error:
+        # Its own words may name hosts, users and buckets: they are for the log, and tenants see the message.
+        log.warning("the table catalog or the warehouse failed", exc_info=error)
+        raise TableUnavailableError(
+            f"the table catalog or the warehouse failed ({type(error).__name__}); the server's log tells more"
+        ) from error
+
+
+def iceberg_schema(columns: Mapping[str, pa.DataType]) -> Schema:
+    """A schema with ids of its own, for creating a table or for merging into one by name."""
+    ids = itertools.count(1)
+    return Schema(*(NestedField(next(ids), name, _iceberg_type(type_, ids), required=False) for name, type_ in columns.items()))
+
+
+def _iceberg_type(type_: pa.DataType, ids: Iterator[int]) -> IcebergType:
+    if types.is_struct(type_):
+        fields = types.struct_fields(type_).items()
+        return StructType(*(NestedField(next(ids), name, _iceberg_type(inner, ids), required=False) for name, inner in fields))
+    if types.is_list(type_):
+        return ListType(next(ids), _iceberg_type(type_.value_type, ids), element_required=False)
+    if types.is_map(type_):
+        key_id, value_id = next(ids), next(ids)
+        key, value = _iceberg_type(type_.key_type, ids), _iceberg_type(type_.item_type, ids)
+        return MapType(key_id, key, value_id, value, value_required=False)
+    if types.is_decimal(type_):
+        return DecimalType(type_.precision, type_.scale)
+    return _ICEBERG_TYPES[type_]
+
+
+def user_columns(schema: Schema) -> dict[str, pa.DataType]:
+    """The table's columns without the provenance ones."""
+    return {field.name: types.from_iceberg(field.field_type) for field in schema.fields if field.name not in RESERVED_COLUMNS}
+
+
+def with_provenance(columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> dict[str, pa.DataType]:
+    extra = [SOURCE_FILE_COLUMN, BATCH_ID_COLUMN, *([RESCUED_DATA_COLUMN] if rescue_column else [])]
+    return {**columns, **dict.fromkeys(extra, types.STRING)}
+
+
+def table_schema(columns: Mapping[str, pa.DataType]) -> TableSchema:
+    return TableSchema(tuple(Column(name, types.describe(type_)) for name, type_ in columns.items()))
+
+
+class Tables:
+    """The catalog's tables, by destination. Opens the catalog when it is first needed."""
+
+    def __init__(self, settings: EmbeddedEngineSettings) -> None:
+        self._settings = settings
+        self._catalog: SqlCatalog | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def catalog(self) -> SqlCatalog:
+        with self._lock:
+            if self._catalog is None:
+                settings = self._settings
+                # A connection that died with the database's last restart is replaced, not an error.
+                own = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, "pool_pre_ping": "true"}
+                self._catalog = SqlCatalog(settings.catalog_name, **settings.catalog_properties, **own)
+            return self._catalog
+
+    def close(self) -> None:
+        if self._catalog is not None:
+            self._catalog.engine.dispose()
+
+    def find(self, destination: Destination) -> Table | None:
+        try:
+            return self.catalog.load_table(self._identifier(destination))
+        except NoSuchTableError:
+            return None
+
+    def find_or_create(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
+        identifier = self._identifier(destination)
+        schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
+        spec, order = _partition_spec(destination, schema), _sort_order(destination, schema)
+        with suppress(NamespaceAlreadyExistsError):
+            if not self.catalog.namespace_exists((destination.database,)):
+                self.catalog.create_namespace((destination.database,))
+        with suppress(TableAlreadyExistsError):
+            return self.catalog.create_table(identifier, schema, partition_spec=spec, sort_order=order, properties=TABLE_PROPERTIES)
+        return self.catalog.load_table(identifier)
+
+    def drop(self, destination: Destination) -> bool:
+        try:
+            self.catalog.purge_table(self._identifier(destination))
+        except NoSuchTableError:
+            return False
+        return True
+
+    def ping(self) -> None:
+        """Ask the catalog something small."""
+        self.catalog.list_namespaces()
+
+    def state(self, destination: Destination) -> TableState | None:
+        table = self.find(destination)
+        if table is None:
+            return None
+        snapshot = table.current_snapshot()
+        total = snapshot.summary["total-records"] if snapshot and snapshot.summary else None
+        return TableState(
+            uuid=UUID(str(table.metadata.table_uuid)),
+            snapshot_id=snapshot.snapshot_id if snapshot else None,
+            schema=table_schema(user_columns(table.schema())),
+            rows=int(total or 0),
+        )
+
+    def _identifier(self, destination: Destination) -> tuple[str, str]:
+        if destination.catalog != self._settings.catalog_name:
+            message = f"there is no catalog {destination.catalog!r}; the embedded engine serves {self._settings.catalog_name!r}"
+            raise ValidationError.of("destination", "catalog", message=message)
+        return (destination.database, destination.table)
+
+
+def _partition_spec(destination: Destination, schema: Schema) -> PartitionSpec:
+    fields = []
+    for number, text in enumerate(destination.partition_by):
+        partition = parse_partition(text)
+        source = _field(schema, partition.column, "partitionBy")
+        if not partition.transform.can_transform(source.field_type):
+            message = f"{text!r} does not work on a column of type {source.field_type}"
+            raise ValidationError.of("destination", "partitionBy", message=message)
+        fields.append(PartitionField(source.field_id, 1000 + number, partition.transform, partition.name))
+    return PartitionSpec(*fields)
+
+
+def _sort_order(destination: Destination, schema: Schema) -> SortOrder:
+    if not destination.sort_by:
+        return SortOrder(order_id=0)
+    sources = [_field(schema, name, "sortBy") for name in destination.sort_by]
+    return SortOrder(
+        *(SortField(source.field_id, IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_FIRST) for source in sources), order_id=1
+    )
+
+
+def _field(schema: Schema, name: str, option: str) -> NestedField:
+    for field in schema.fields:
+        if field.name == name:
+            return field
+    raise ValidationError.of("destination", option, message=f"the files have no column {name!r}")
