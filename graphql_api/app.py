@@ -1,0 +1,68 @@
+"""The ASGI application: GraphQL, GraphiQL and the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from graphql_api.context import Services
+from graphql_api.graphiql.routes import asset_routes, graphiql_response, prefers_page
+from graphql_api.http import GraphQLOverHTTP
+from graphql_api.schema import schema
+
+ENDPOINT = "/graphql"
+
+
+class _Endpoint:
+    """People with a browser get GraphiQL, programs get GraphQL, from one URL."""
+
+    def __init__(self, graphql: GraphQLOverHTTP, local_key: str | None) -> None:
+        self._graphql = graphql
+        self._local_key = local_key
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if prefers_page(request) and "query" not in request.query_params:
+            await graphiql_response(request, local_key=self._local_key)(scope, receive, send)
+        else:
+            await self._graphql(scope, receive, send)
+
+
+def create_app(
+    services: Services,
+    *,
+    ready: Callable[[], Awaitable[None]],
+    local_key: str | None = None,
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
+) -> Starlette:
+    """`ready` returns when the database answers, else raises; `local_key` prefills GraphiQL for requests from this machine."""
+
+    async def healthz(_: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_: Request) -> Response:
+        try:
+            await ready()
+        except Exception:
+            return PlainTextResponse("the database does not answer\n", status_code=503)
+        return PlainTextResponse("ready\n")
+
+    async def home(_: Request) -> Response:
+        return RedirectResponse(ENDPOINT)
+
+    return Starlette(
+        routes=[
+            Route("/", home),
+            Route(ENDPOINT, _Endpoint(GraphQLOverHTTP(schema, services), local_key)),
+            asset_routes(ENDPOINT),
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+        ],
+        lifespan=lifespan,
+    )

@@ -1,0 +1,51 @@
+"""What a resolver may use: who asks, the services, the request's loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from strawberry.types.info import Info as StrawberryInfo
+
+from domain.access.api_keys import ApiKeyService
+from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.service import IngestionService
+from domain.ledger.explanation import ExplanationService
+from domain.ledger.state_service import FileStateService
+from domain.ports.reader import Reader
+from domain.ports.unit_of_work import Directory
+from domain.runs.service import RunService
+from domain.system import SystemService
+from domain.tenants import Principal
+from graphql_api.authentication import Authentication
+from graphql_api.loaders import Loaders
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The application behind the API; one for all requests."""
+
+    directory: Directory
+    authentication: Authentication
+    api_keys: ApiKeyService
+    ingestions: IngestionService
+    exploration: ExplorationService
+    runs: RunService
+    files: Callable[[UUID], FileStateService]
+    explanation: ExplanationService
+    system: SystemService
+    reader: Callable[[UUID], Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One request's."""
+
+    request_id: str
+    principal: Principal
+    services: Services
+    loaders: Loaders
+
+
+Info = StrawberryInfo[Context, None]

@@ -1,0 +1,41 @@
+"use strict";
+
+// What the page has to say stands in the attributes of its root element; see graphql_api/graphiql/page.py.
+const root = document.getElementById("graphiql");
+const { endpoint, headers, tabs } = root.dataset;
+
+const properties = {
+  fetcher: GraphiQL.createFetcher({ url: endpoint }),
+  defaultTabs: JSON.parse(tabs),
+  defaultEditorToolsVisibility: "variables",
+};
+if (headers) {
+  // Each tab begins with the local key, and the next page brings the key that is then right.
+  properties.defaultHeaders = headers;
+  properties.defaultEditorToolsVisibility = "headers";
+  properties.shouldPersistHeaders = false;
+  properties.storage = storageWithout(JSON.parse(headers).Authorization);
+}
+
+ReactDOM.createRoot(root).render(React.createElement(GraphiQL, properties));
+
+// The browser's storage, in which `secret` is never written: the history keeps the headers of what was executed. A mark
+// stands for it, so that an old entry of the history works with a new key.
+function storageWithout(secret) {
+  const mark = "Bearer the-local-key";
+  // As it stands there: in headers, which are JSON, in an entry, which is JSON.
+  const written = jsonWithoutQuotes(jsonWithoutQuotes(secret));
+  return {
+    getItem: (name) => localStorage.getItem(name)?.replaceAll(mark, () => written) ?? null,
+    setItem: (name, value) => localStorage.setItem(name, value.replaceAll(written, () => mark)),
+    removeItem: (name) => localStorage.removeItem(name),
+    clear: () => localStorage.clear(),
+    get length() {
+      return localStorage.length;
+    },
+  };
+}
+
+function jsonWithoutQuotes(text) {
+  return JSON.stringify(text).slice(1, -1);
+}

@@ -1,0 +1,44 @@
+"""The role that an operation asks for, declared where the operation is."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import strawberry
+from strawberry.extensions import FieldExtension
+from strawberry.types import Info as StrawberryInfo
+
+from domain.access.entities import ApiKey, AuditEvent
+from domain.errors import ForbiddenError
+from domain.tenants import Role
+
+NODE_ROLES: Mapping[type, Role] = {ApiKey: Role.ADMIN, AuditEvent: Role.ADMIN}
+"""What `node(id:)` asks for, by the entity; VIEWER for the others."""
+
+
+def require_role(role: Role, least: Role) -> None:
+    """Raise `ForbiddenError` when `role` is less than `least`."""
+    if not role.includes(least):
+        raise ForbiddenError(f"this needs the role {least}; yours is {role}")
+
+
+def require_role_for_node(role: Role, entity: type) -> None:
+    """The same for fetching something by its id; whether it is there is not told."""
+    require_role(role, NODE_ROLES.get(entity, Role.VIEWER))
+
+
+class RequireRole(FieldExtension):
+    """Refuses callers whose role is less than `least`, before the resolver is called."""
+
+    def __init__(self, least: Role) -> None:
+        self.least = least
+
+    async def resolve_async(self, next_: Callable[..., Awaitable[Any]], source: Any, info: StrawberryInfo[Any, Any], **kwargs: Any) -> Any:
+        require_role(info.context.principal.role, self.least)
+        return await next_(source, info, **kwargs)
+
+
+def guarded(result: Any, *, role: Role, description: str) -> Any:
+    """A root field that gives the union `result`, for callers with at least `role`."""
+    return strawberry.field(graphql_type=result, description=f"{description} Role: {role}.", extensions=[RequireRole(role)])

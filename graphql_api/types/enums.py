@@ -1,0 +1,191 @@
+"""The domain's enums as the API shows them. The classes are the domain's own: nothing is converted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import strawberry
+
+from domain.errors import ConflictReason, ErrorCode
+from domain.ingestions.entities import (
+    BadRowPolicy,
+    ChangedFilePolicy,
+    ClusterSize,
+    DiscoveryMode,
+    EngineType,
+    ExecutionMode,
+    FormatType,
+    IngestionStatus,
+    SchemaEvolution,
+    SourceType,
+)
+from domain.ledger.entities import FileStatus
+from domain.ledger.explanation import FileState
+from domain.runs.entities import RunStatus, RunTrigger
+from domain.system import ComponentStatus
+from domain.tenants import Role
+
+_DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
+    ErrorCode: (
+        "What kind of refusal an error is.",
+        {
+            "VALIDATION": "The input is not acceptable; nothing was stored.",
+            "NOT_FOUND": "There is no such thing, or it is not yours.",
+            "CONFLICT": "The present state does not allow it.",
+            "CONFIRMATION_REQUIRED": "The operation destroys something and asks for `confirm: true`.",
+            "FORBIDDEN": "Your role does not allow it.",
+            "UNSUPPORTED": "This combination does not work yet.",
+            "UNAVAILABLE": "A component does not answer; trying again later may help.",
+            "LIMIT_EXCEEDED": "A limit of the server was reached.",
+        },
+    ),
+    ConflictReason: (
+        "Which fact of the present state stands against a request.",
+        {
+            "DUPLICATE_NAME": "Another ingestion of yours has this name.",
+            "DESTINATION_TAKEN": "The destination table belongs to another ingestion.",
+            "RUN_ACTIVE": "The ingestion has a run that is queued or under way.",
+            "WRONG_STATE": "Its status does not allow it.",
+            "IDEMPOTENCY_KEY_REUSED": "The idempotency key was used for another request.",
+            "STALE_VERSION": "It has changed since you read it.",
+            "LAST_ADMIN_KEY": "Without this API key nobody could create another one.",
+        },
+    ),
+    IngestionStatus: (
+        "Where an ingestion is in its life.",
+        {
+            "DRAFT": "Created; it can be run by hand, and its schedule does not fire yet.",
+            "ACTIVE": "Its schedule fires.",
+            "PAUSED": "Runs are refused until it is resumed.",
+            "ERROR": "Several runs failed one after the other; resume it when the cause is gone.",
+            "DELETING": "It is being deleted.",
+        },
+    ),
+    SourceType: (
+        "What kind of store the files land in.",
+        {
+            "S3": "Amazon S3 or a store that speaks its protocol.",
+            "LOCAL": "A folder of the server, below a granted root.",
+            "AZURE_BLOB": "Azure Blob Storage; not supported yet.",
+            "GCS": "Google Cloud Storage; not supported yet.",
+        },
+    ),
+    DiscoveryMode: (
+        "How new files are found.",
+        {"LISTING": "Each run lists the source.", "EVENTS": "By the store's notifications; not supported yet."},
+    ),
+    FormatType: (
+        "What the files are.",
+        {
+            "JSON": "JSON lines, or arrays of objects.",
+            "CSV": "Delimited text.",
+            "PARQUET": "Apache Parquet.",
+            "AVRO": "Apache Avro object container files.",
+            "ORC": "Apache ORC.",
+        },
+    ),
+    SchemaEvolution: (
+        "What happens when a file brings columns that the table does not have.",
+        {
+            "ADD_NEW_COLUMNS": "The table gets them, and types widen where that is safe.",
+            "RESCUE": "They are kept, raw, in `_rescued_data`.",
+            "FAIL_ON_NEW_COLUMNS": "The file fails and names them.",
+            "IGNORE": "They are left out.",
+            "REQUIRE_APPROVAL": "They wait for a person's decision; not supported yet.",
+        },
+    ),
+    BadRowPolicy: (
+        "What happens to a row that cannot be read as the table's types.",
+        {
+            "FAIL_FILE": "Its whole file fails, and nothing of it is in the table.",
+            "SKIP_ROW": "It is left out, and counted.",
+            "RESCUE": "It is kept, raw, in `_rescued_data`.",
+        },
+    ),
+    ChangedFilePolicy: (
+        "What happens when a path that was loaded holds other content than it did.",
+        {
+            "IGNORE": "Nothing: what was loaded stays.",
+            "APPEND": "Its rows are added; not supported yet.",
+            "REPLACE": "Its rows take the place of the old ones; not supported yet.",
+        },
+    ),
+    EngineType: (
+        "What reads the files and writes the table.",
+        {"EMBEDDED": "DuckDB and PyIceberg, in the server's own process.", "SPARK": "Apache Spark; not supported yet."},
+    ),
+    ExecutionMode: (
+        "How files are handed to the engine.",
+        {"BATCH": "In batches that the ledger keeps.", "STREAMING": "By structured streaming; not supported yet."},
+    ),
+    ClusterSize: ("How much a run asks for.", {"SMALL": "Little.", "MEDIUM": "More.", "LARGE": "Much."}),
+    RunStatus: (
+        "Where a run is in its life.",
+        {
+            "QUEUED": "It waits for a worker.",
+            "RUNNING": "It is under way.",
+            "CANCELLING": "It has been asked to stop.",
+            "SUCCESS": "It ended and every file of it was loaded (or was empty).",
+            "PARTIAL": "It ended and some files failed; each says why.",
+            "FAILED": "It could not go on, or no file of it could be loaded.",
+            "NO_NEW_FILES": "It ended and there was nothing to do.",
+            "CANCELLED": "It was stopped.",
+        },
+    ),
+    RunTrigger: (
+        "Why a run came to be.",
+        {
+            "MANUAL": "Somebody asked for it.",
+            "SCHEDULED": "The schedule fired.",
+            "EVENT": "Files were announced.",
+            "RETRY": "An earlier run is tried again.",
+            "REFRESH": "The table is loaded anew.",
+        },
+    ),
+    FileStatus: (
+        "Where a file is in its life.",
+        {
+            "PENDING": "It waits to be loaded.",
+            "PROCESSING": "A run has it in hand.",
+            "HELD": "It waits for a schema change to be approved.",
+            "SUCCESS": "Its rows are in the table.",
+            "FAILED": "It could not be loaded; nothing of it is in the table.",
+            "SKIPPED": "It was left out: it is empty, or a person said so.",
+            "SUPERSEDED": "A newer version of it took its place.",
+        },
+    ),
+    FileState: (
+        "Where a path stands between the source and the table.",
+        {
+            "LOADED": "Its rows are in the table.",
+            "LOADED_THEN_CHANGED": "Its rows are in the table, and the source holds other content by now.",
+            "LOADING": "A run has it in hand.",
+            "WAITING": "The next run loads it.",
+            "WAITING_FOR_RETRY": "It has failed, and is tried again by itself.",
+            "WAITING_FOR_PERSON": "It is not loaded until a person acts.",
+            "SKIPPED": "It was left out: it is empty, or a person said so.",
+            "NOT_LISTED_YET": "It has come since the last listing.",
+            "FILTERED_OUT": "A filter of the source leaves it out.",
+            "OUTSIDE_SOURCE": "It is not below the source's path.",
+            "NOT_AT_SOURCE": "There is no such file.",
+            "UNKNOWN": "It was never listed, and the source does not answer.",
+        },
+    ),
+    ComponentStatus: ("Whether a component answers.", {"UP": "It does.", "DOWN": "It does not."}),
+    Role: (
+        "What a credential may do; each role may do what the ones before it may.",
+        {"VIEWER": "Read.", "OPERATOR": "Run, pause, retry.", "ADMIN": "Create, change, delete, and hand out keys."},
+    ),
+}
+
+
+def _register(enum: type[StrEnum], description: str, values: dict[str, str]) -> None:
+    assert set(values) == {member.name for member in enum}, enum
+    strawberry.enum(enum, description=description)
+    definition = enum.__strawberry_definition__  # type: ignore[attr-defined]  # set by strawberry.enum
+    for value in definition.values:
+        value.description = values[value.name]
+
+
+for _enum, (_description, _values) in _DESCRIPTIONS.items():
+    _register(_enum, _description, _values)

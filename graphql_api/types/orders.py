@@ -1,0 +1,20 @@
+"""The orders of connections, by the names that the relations declare."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import strawberry
+
+
+@strawberry.enum(description="An order of ingestions.")
+class IngestionOrder(Enum):
+    NEWEST = strawberry.enum_value("NEWEST", description="Created last comes first.")
+    OLDEST = strawberry.enum_value("OLDEST", description="Created first comes first.")
+    NAME = strawberry.enum_value("NAME", description="By name, bytewise.")
+
+
+@strawberry.enum(description="An order of runs.")
+class RunOrder(Enum):
+    NEWEST = strawberry.enum_value("NEWEST", description="Queued last comes first.")
+    OLDEST = strawberry.enum_value("OLDEST", description="Queued first comes first.")
