@@ -1,0 +1,223 @@
+"""How it is put together: services over repositories, stores, engines and the orchestrator."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from autoloader.background import Background
+from autoloader.settings import CredentialSettings, Settings
+from domain.access.api_keys import ApiKeyService
+from domain.access.key_usage import KeyUsage
+from domain.clock import SystemClock
+from domain.costs.estimator import CostEstimator
+from domain.costs.rates import CostRates
+from domain.ingestions.entities import EngineType
+from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.service import IngestionService
+from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
+from domain.ledger.discovery import FileDiscoveryService
+from domain.ledger.explanation import ExplanationService
+from domain.ledger.state_service import FileStateService
+from domain.ports.engine import Engine
+from domain.ports.identity import TokenVerifier
+from domain.runs.pipeline import PipelineSettings, RunPipeline
+from domain.runs.service import RunService
+from domain.system import SystemService
+from domain.tenants import Grants, Tenant
+from graphql_api.authentication import Authentication
+from graphql_api.context import Services
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
+from integrations.identity.oidc import OidcTokenVerifier, open_http
+from integrations.identity.provider import Provider
+from integrations.identity.signing_keys import SigningKeys
+from integrations.in_process.orchestrator import InProcessOrchestrator
+from integrations.object_store.credentials import S3Credential
+from integrations.object_store.stores import ConfiguredObjectStores
+from persistence.database import connection, open_database
+from persistence.directory import SqlDirectory
+from persistence.reader import SqlReader
+from persistence.row_security import DIRECTORY_ROLE, TENANT_ROLE
+from persistence.unit_of_work import SqlUnitOfWorkFactory
+
+log = logging.getLogger(__name__)
+
+LOCAL_TENANT = "local"
+_KEY_USAGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Everything that runs, open as long as `open_application` is entered. `database` acts for one tenant at a time, or for none."""
+
+    settings: Settings
+    database: AsyncEngine
+    directory: SqlDirectory
+    services: Services
+    pipeline: RunPipeline
+    engine: EmbeddedEngine
+    background: Background
+
+    async def ready(self) -> None:
+        """Raises unless the database answers."""
+        async with self.database.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def ensure_local_tenant(self) -> Tenant:
+        """The tenant of this machine's own users: it may use every configured root, namespace and credential."""
+        grants = Grants(local_roots=self.settings.roots, namespaces=("*",), credentials=("*",))
+        return await self.directory.ensure_tenant(Tenant(uuid4(), LOCAL_TENANT, grants, SystemClock().now()))
+
+
+@contextlib.asynccontextmanager
+async def open_application(settings: Settings, database_url: str) -> AsyncIterator[Application]:
+    """Open everything over a migrated database; nothing works in the background until `background.run` does."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = open_database(database_url, role=TENANT_ROLE)
+        stack.push_async_callback(database.dispose)
+        across_tenants = open_database(database_url, role=DIRECTORY_ROLE)
+        stack.push_async_callback(across_tenants.dispose)
+        stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
+        stack.callback(stores.close)
+        staging = _scratch(settings.home.absolute())
+        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        if not settings.local_roots:
+            settings.landing.mkdir(parents=True, exist_ok=True)
+        engine = EmbeddedEngine(engine_settings(settings, database_url, staging), stores)
+        stack.push_async_callback(engine.close)
+        clock = SystemClock()
+        directory = SqlDirectory(across_tenants)
+        key_usage = KeyUsage(directory, clock)
+        stack.push_async_callback(_stopped, asyncio.create_task(_flush_now_and_then(key_usage), name="key usage"), key_usage)
+        unit_of_work = SqlUnitOfWorkFactory(database)
+        runs = RunService(unit_of_work, clock)
+        discovery = FileDiscoveryService(unit_of_work, stores, clock)
+        engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
+        pipeline = RunPipeline(
+            unit_of_work,
+            directory,
+            discovery,
+            BatchFileProcessor(
+                unit_of_work,
+                engines,
+                BatchSettings(
+                    max_files=settings.batch_files,
+                    lease_seconds=settings.lease_seconds,
+                    retry_base_seconds=settings.retry_base_seconds,
+                ),
+            ),
+            clock,
+            PipelineSettings(lease_seconds=settings.lease_seconds),
+        )
+        orchestrator = InProcessOrchestrator(pipeline, unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
+        stack.push_async_callback(orchestrator.close)
+        services = Services(
+            directory=directory,
+            authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
+            api_keys=ApiKeyService(unit_of_work, clock),
+            ingestions=IngestionService(unit_of_work, stores, clock, checkpoint_root=f"{settings.warehouse_uri}/_checkpoints"),
+            exploration=ExplorationService(discovery, engines, CostEstimator(CostRates()), clock),
+            runs=runs,
+            files=lambda tenant_id: FileStateService(unit_of_work, tenant_id),
+            explanation=ExplanationService(unit_of_work, stores, clock),
+            system=SystemService(
+                {
+                    "database": lambda: _database_version(database),
+                    "engine": engine.version,
+                    "orchestrator": orchestrator.version,
+                }
+            ),
+            reader=lambda tenant_id: SqlReader(database, tenant_id),
+        )
+        background = Background(
+            database_url, directory, orchestrator, runs, pipeline, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
+        )
+        yield Application(settings, database, directory, services, pipeline, engine, background)
+
+
+@contextlib.asynccontextmanager
+async def _tokens(settings: Settings) -> AsyncIterator[TokenVerifier | None]:
+    if settings.oidc is None:
+        yield None
+        return
+    provider = Provider(**dict(settings.oidc))
+    async with open_http() as http:
+        yield OidcTokenVerifier(provider, SigningKeys(provider, http))
+
+
+async def _flush_now_and_then(key_usage: KeyUsage) -> None:
+    while True:
+        await asyncio.sleep(_KEY_USAGE_SECONDS)
+        await _flush(key_usage)
+
+
+async def _stopped(flushing: asyncio.Task[None], key_usage: KeyUsage) -> None:
+    flushing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await flushing
+    await _flush(key_usage)
+
+
+async def _flush(key_usage: KeyUsage) -> None:
+    try:
+        await key_usage.flush()
+    except Exception as error:
+        # It is kept for the next time; nothing that matters waits for it.
+        log.warning("the last use of API keys could not be written: %r", error)
+
+
+async def _database_version(database: AsyncEngine) -> str:
+    async with connection(database) as opened:
+        return f"PostgreSQL {await opened.scalar(text('SHOW server_version'))}"
+
+
+@contextlib.asynccontextmanager
+async def background_work(application: Application) -> AsyncIterator[None]:
+    """The chores go on while the block runs."""
+    task = asyncio.create_task(application.background.run(), name="background")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:
+    # The catalog lives in a schema of its own, so that its tables and ours do not meet.
+    catalog = make_url(database_url).set(drivername="postgresql+psycopg2").update_query_dict({"options": "-csearch_path=iceberg"})
+    return EmbeddedEngineSettings(
+        catalog_uri=catalog.render_as_string(hide_password=False),
+        warehouse=settings.warehouse_uri,
+        staging_dir=staging,
+        catalog_properties=settings.catalog_properties,
+        threads=settings.engine_threads,
+        memory_limit=settings.engine_memory,
+    )
+
+
+def credential(given: CredentialSettings) -> S3Credential:
+    values = {name: value for name, value in given if value is not None}
+    return S3Credential(**{name: getattr(value, "get_secret_value", lambda value=value: value)() for name, value in values.items()})
+
+
+def _scratch(home: Path) -> Path:
+    """This process's folder for staged bytes; what killed processes have left of theirs is removed."""
+    staging = home / "staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    for left in staging.iterdir():
+        if left.name.isdigit() and not Path(f"/proc/{left.name}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    mine = staging / str(os.getpid())
+    mine.mkdir(exist_ok=True)
+    return mine

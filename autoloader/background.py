@@ -1,0 +1,84 @@
+"""The chores of one process at a time: the outbox, the schedules, and what lost workers have left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from domain.errors import DomainError
+from domain.ports.orchestrator import Orchestrator
+from domain.ports.unit_of_work import Directory, OutboxEntry, Topic
+from domain.runs.pipeline import RunPipeline
+from domain.runs.service import RunService
+from persistence.wakeup import Ownership, background_ownership
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+_STANDBY_SECONDS = 2.0
+_LOOK_AGAIN_SECONDS = 2.0
+_VISIBLE_AFTER_SECONDS = 60.0
+_LONGEST_POSTPONEMENT_SECONDS = 300.0
+_ENTRIES_AT_ONCE = 50
+
+
+class Background:
+    def __init__(
+        self,
+        database_url: str,
+        directory: Directory,
+        orchestrator: Orchestrator,
+        runs: RunService,
+        pipeline: RunPipeline,
+        *,
+        recover_every_seconds: float,
+    ) -> None:
+        self._database_url = database_url
+        self._directory = directory
+        self._orchestrator = orchestrator
+        self._runs = runs
+        self._pipeline = pipeline
+        self._recover_every_seconds = recover_every_seconds
+
+    async def run(self) -> None:
+        """Until cancelled: take the background lock when it is free, and do the work while it is held."""
+        while True:
+            try:
+                async with background_ownership(self._database_url) as ownership:
+                    if ownership is not None:
+                        await self._work(ownership)
+            except Exception as error:
+                log.warning("background work is interrupted: %r", error)
+            await asyncio.sleep(_STANDBY_SECONDS)
+
+    async def _work(self, ownership: Ownership) -> None:
+        recovered_at = -self._recover_every_seconds
+        while True:
+            if time.monotonic() - recovered_at >= self._recover_every_seconds:
+                await self._pipeline.recover_lost()
+                recovered_at = time.monotonic()
+            await self._runs.fire_due_schedules(self._directory)
+            while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
+                for entry in entries:
+                    await self._handle(entry)
+            await ownership.wait(_TICK_SECONDS)
+
+    async def _handle(self, entry: OutboxEntry) -> None:
+        try:
+            settled = True
+            match entry.topic:
+                case Topic.RUN:
+                    settled = await self._orchestrator.reconcile_run(entry.subject)
+                case Topic.INGESTION:
+                    await self._orchestrator.reconcile_ingestion(entry.subject)
+        except Exception as error:
+            if not isinstance(error, DomainError):
+                log.exception("outbox entry %s %s", entry.topic, entry.subject.id)
+            wait = min(_LONGEST_POSTPONEMENT_SECONDS, 2.0 ** min(entry.attempts, 10))
+            await self._directory.postpone_outbox(entry, seconds=wait, error=str(error))
+            return
+        if settled:
+            await self._directory.finish_outbox(entry)
+        else:
+            await self._directory.postpone_outbox(entry, seconds=_LOOK_AGAIN_SECONDS, error=None)

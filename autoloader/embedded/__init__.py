@@ -1,0 +1,1 @@
+"""The components that Autoloader runs itself when nothing else is configured."""

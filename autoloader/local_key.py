@@ -1,0 +1,32 @@
+"""The local user's API key: made once, kept in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from autoloader.application import Application
+from domain.api_keys import digest_of, generate_key, prefix_of
+from domain.tenants import Role
+
+
+async def ensure_local_key(application: Application) -> str:
+    """The key in the home folder, known to the database as the local tenant's ADMIN."""
+    tenant = await application.ensure_local_tenant()
+    key = _kept(application.settings.home / "local.key")
+    prefix = prefix_of(key)
+    assert prefix is not None
+    await application.directory.ensure_api_key(tenant.id, name="local", prefix=prefix, digest=digest_of(key), role=Role.ADMIN)
+    return key
+
+
+def _kept(path: Path) -> str:
+    if path.exists():
+        key = path.read_text().strip()
+        if prefix_of(key) is not None:
+            return key
+        path.unlink()
+    key = generate_key()
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(key + "\n")
+    return key

@@ -1,0 +1,91 @@
+"""Settings, from the environment (`AUTOLOADER_...`). Without any, everything runs on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from domain.tenants import Role
+from integrations.identity.provider import is_trustworthy
+
+
+class CredentialSettings(BaseModel):
+    """How an S3 store is reached; what is absent comes from AWS's usual chain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+
+
+class OidcSettings(BaseModel):
+    """The identity provider whose tokens are accepted beside API keys."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    issuer: str = Field(description="What tokens name as their issuer; its discovery document is found below it.")
+    audience: str = Field(min_length=1, description="What tokens must be meant for.")
+    jwks_url: str | None = Field(default=None, description="Where the issuer's keys are; its discovery document tells unless set.")
+    tenant_claim: str = Field(default="tenant", description="The claim with the tenant's name; dots lead into objects.")
+    role_claim: str = Field(default="roles", description="The claim with the role, or a list of them; dots lead into objects.")
+    roles: dict[str, Role] = Field(
+        default={role.value: role for role in Role}, description="What the claim's words stand for, as JSON; the greatest role counts."
+    )
+
+    @field_validator("issuer", "jwks_url")
+    @classmethod
+    def _trustworthy(cls, url: str | None) -> str | None:
+        if url is not None and not is_trustworthy(url):
+            raise ValueError("must be an https URL, or one of this machine")
+        return url
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="AUTOLOADER_", extra="forbid", env_nested_delimiter="__")
+
+    home: Path = Field(default=Path(".autoloader"), description="Where the embedded stack keeps its data.")
+    database_url: SecretStr | None = Field(default=None, description="A PostgreSQL to use instead of the embedded one.")
+    host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="The port that the API listens on; 0 picks a free one.")
+    warehouse: str | None = Field(default=None, description="Where tables lie: a file:// or s3:// URI; below home unless told.")
+    catalog_properties: dict[str, str] = Field(
+        default_factory=dict, description="PyIceberg's properties of the warehouse, such as s3.endpoint, as JSON."
+    )
+    local_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="Folders that LOCAL sources may lie under, separated by ':'; home's landing folder unless told."
+    )
+    credentials: dict[str, CredentialSettings] = Field(default_factory=dict, description="S3 credentials by name, as JSON.")
+    max_concurrent_runs: int = Field(default=2, ge=1, le=64, description="How many runs this process executes at once.")
+    engine_threads: int = Field(default=2, ge=1, le=64, description="Threads with which files are parsed.")
+    engine_memory: str = Field(default="2GB", description="Memory that parsing may use.")
+    batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
+    lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
+    retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
+    oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator("local_roots", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @property
+    def landing(self) -> Path:
+        """Where files may be laid when no roots are set."""
+        return self.home.absolute() / "landing"
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(str(root.absolute()) for root in self.local_roots) or (str(self.landing),)
+
+    @property
+    def warehouse_uri(self) -> str:
+        return self.warehouse or (self.home.absolute() / "warehouse").as_uri()

@@ -1,0 +1,73 @@
+"""The whole stack on one machine: database, application, background work, HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from autoloader.application import Application, background_work, open_application
+from autoloader.embedded.postgres import EmbeddedPostgres
+from autoloader.local_key import ensure_local_key
+from autoloader.settings import Settings
+from graphql_api.app import create_app
+from persistence.migrations import upgrade
+
+
+@contextlib.asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[str]:
+    """The URL of a migrated database: the configured one, or the embedded one, up as long as the block runs."""
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            facts = await stack.enter_async_context(EmbeddedPostgres(settings.home / "postgres"))
+            url = facts.url()
+        await asyncio.to_thread(upgrade, url)
+        yield url
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command line's business."""
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """`url` is where the API listens, `key` the local tenant's."""
+
+    application: Application
+    url: str
+    key: str
+
+
+@contextlib.asynccontextmanager
+async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
+    """Everything up and serving while the block runs. Stops in the order in which nothing is lost: server, runs, database."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(database(settings))
+        application = await stack.enter_async_context(open_application(settings, url))
+        key = await ensure_local_key(application)
+        await stack.enter_async_context(background_work(application))
+        listening = socket.create_server((settings.host, settings.port))
+        stack.callback(listening.close)
+        local_key = key if ipaddress.ip_address(listening.getsockname()[0]).is_loopback else None
+        app = create_app(application.services, ready=application.ready, local_key=local_key)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="http server")
+        stack.push_async_callback(_stopped, server, serving)
+        host, port = listening.getsockname()[:2]
+        yield Stack(application, f"http://{host}:{port}", key)
+
+
+async def _stopped(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await serving
