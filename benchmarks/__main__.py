@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import dashboard, load_files, nothing_new, one_file
+from benchmarks.report import Report
+
+BENCHMARKS = {
+    "load": load_files.measure,
+    "nothing-new-local": nothing_new.measure_local,
+    "nothing-new-s3": nothing_new.measure_s3,
+    "one-file": one_file.measure,
+    "dashboard": dashboard.measure,
+}
+
+
+def main(names: list[str]) -> None:
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        sys.exit(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    logging.basicConfig(level=logging.WARNING)
+    report = Report()
+    for name in names or BENCHMARKS:
+        with tempfile.TemporaryDirectory(prefix=f"autoloader-bench-{name}-") as folder:
+            place = Path(folder)
+            place.chmod(0o711)  # PostgreSQL's unprivileged account has to come through when we are root.
+            asyncio.run(BENCHMARKS[name](report, place))
+    report.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
