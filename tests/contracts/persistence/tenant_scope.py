@@ -1,0 +1,222 @@
+"""No method of any repository, and no relation of the reader, shows or touches another tenant's rows.
+
+The methods are found by looking at the ports, so that a new one cannot be forgotten: it fails here until it has its line.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+from domain import relations
+from domain.access.entities import ApiKey
+from domain.errors import ConflictError, NotFoundError
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.entities import Batch, FileStatus, ProcessedFile
+from domain.ports.reader import Reader, Window
+from domain.ports.repositories import Discovered, FileSelection
+from domain.ports.unit_of_work import Topic, UnitOfWork
+from domain.relations import AUDIT_EVENTS, AuditEventFilter, Relation
+from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.schema_versions import SchemaVersion
+from domain.tenants import Role
+from tests.contracts.persistence.world import World
+from tests.factories import NOW, a_principal, a_run, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
+
+
+@dataclass
+class Victim:
+    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired; `waiting` is PENDING."""
+
+    ingestion: Ingestion
+    run: Run
+    batch: Batch
+    working: ProcessedFile
+    waiting: ProcessedFile
+    done: ProcessedFile
+    failed: ProcessedFile
+    version: SchemaVersion
+    key: ApiKey
+
+
+Call = Callable[[UnitOfWork, Victim], Awaitable[Any]]
+_NOTHING: Any = object()
+"""For a call that answers nothing."""
+
+
+async def _own_new_key(tx: UnitOfWork, victim: Victim) -> bool:
+    key = await tx.api_keys.create(an_api_key(tenant_id=victim.key.tenant_id, role=Role.VIEWER), b"0" * 32)
+    return key.tenant_id == tx.tenant_id
+
+
+CALLS: Mapping[str, tuple[Call, Any]] = {
+    "ingestions.create": (lambda tx, v: tx.ingestions.create(replace(v.ingestion, id=uuid4())), ConflictError),
+    "ingestions.get_by_id": (lambda tx, v: tx.ingestions.get_by_id(v.ingestion.id, for_update=True), None),
+    "ingestions.get_by_tenant": (lambda tx, v: tx.ingestions.get_by_tenant(limit=10), []),
+    "ingestions.get_active_ingestions": (lambda tx, v: tx.ingestions.get_active_ingestions(), []),
+    "ingestions.update": (lambda tx, v: tx.ingestions.update(replace(v.ingestion, name="mine")), ConflictError),
+    "ingestions.update_status": (
+        lambda tx, v: tx.ingestions.update_status(v.ingestion.id, IngestionStatus.PAUSED, next_due_at=NOW),
+        NotFoundError,
+    ),
+    "ingestions.set_next_due": (lambda tx, v: tx.ingestions.set_next_due(v.ingestion.id, None), _NOTHING),
+    "ingestions.update_last_run": (
+        lambda tx, v: tx.ingestions.update_last_run(v.ingestion.id, v.run.id, NOW, consecutive_failures=9),
+        _NOTHING,
+    ),
+    "ingestions.set_table": (lambda tx, v: tx.ingestions.set_table(v.ingestion.id, uuid4()), _NOTHING),
+    "ingestions.get_table": (lambda tx, v: tx.ingestions.get_table(v.ingestion.id), None),
+    "ingestions.delete": (lambda tx, v: tx.ingestions.delete(v.ingestion.id), False),
+    "runs.create": (lambda tx, v: tx.runs.create(a_run(ingestion_id=v.ingestion.id, status=RunStatus.SUCCESS)), NotFoundError),
+    "runs.get_by_id": (lambda tx, v: tx.runs.get_by_id(v.run.id), None),
+    "runs.get_scheduled": (lambda tx, v: tx.runs.get_scheduled(v.ingestion.id, NOW), None),
+    "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
+    "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
+    "runs.update_metrics": (lambda tx, v: tx.runs.update_metrics(v.run.id, RunMetrics(1), files_total=1), _NOTHING),
+    "runs.renew_lease": (lambda tx, v: tx.runs.renew_lease(v.run.id, seconds=600), None),
+    "files.record_discovered": (
+        lambda tx, v: tx.files.record_discovered(v.ingestion.id, [a_stored_object(), a_stored_object(v.waiting.path, etag="mine")]),
+        Discovered(),
+    ),
+    "files.requeue_due_failures": (lambda tx, v: tx.files.requeue_due_failures(v.ingestion.id, max_retries=100), 0),
+    "files.assign_unloaded": (lambda tx, v: tx.files.assign_unloaded(v.ingestion.id, of_run=v.run.id, to_run=uuid4()), 0),
+    "files.get_by_path": (lambda tx, v: tx.files.get_by_path(v.ingestion.id, v.done.path), None),
+    "files.requeue": (lambda tx, v: tx.files.requeue(FileSelection(ids=(v.failed.id,))), 0),
+    "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
+    "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
+    "files.claim": (lambda tx, v: tx.files.claim(v.batch, max_files=10, max_bytes=2**40), []),
+    "files.lock_file_for_processing": (lambda tx, v: tx.files.lock_file_for_processing(v.batch, v.waiting.stored_object), None),
+    "files.get_processed_file_paths": (lambda tx, v: tx.files.get_processed_file_paths(v.ingestion.id, [v.done.path]), set()),
+    "files.get_processed_files": (lambda tx, v: tx.files.get_processed_files(v.ingestion.id, status=list(FileStatus), limit=10), []),
+    "files.get_failed_files": (lambda tx, v: tx.files.get_failed_files(v.ingestion.id, max_retries=100, limit=10), []),
+    "files.get_stale_processing_files": (lambda tx, v: tx.files.get_stale_processing_files(v.ingestion.id, limit=10), []),
+    "files.mark_success": (lambda tx, v: tx.files.mark_success(v.batch, [loaded(v.working)], snapshot_id=1), 0),
+    "files.mark_failed": (lambda tx, v: tx.files.mark_failed(v.batch, [failed(v.working)], max_retries=3, retry_base_seconds=1), 0),
+    "files.mark_skipped": (lambda tx, v: tx.files.mark_skipped(v.batch, [skipped(v.working)]), 0),
+    "files.release": (lambda tx, v: tx.files.release(v.batch), 0),
+    "files.batch_files": (lambda tx, v: tx.files.batch_files(v.batch.id), []),
+    "files.delete_by_ingestion": (lambda tx, v: tx.files.delete_by_ingestion(v.ingestion.id), 0),
+    "batches.open": (
+        lambda tx, v: tx.batches.open(id=uuid4(), ingestion_id=v.ingestion.id, run_id=v.run.id, table_uuid=None, lease_seconds=60),
+        NotFoundError,
+    ),
+    "batches.get_by_id": (lambda tx, v: tx.batches.get_by_id(v.batch.id), None),
+    "batches.renew_lease": (lambda tx, v: tx.batches.renew_lease(v.batch, seconds=600), False),
+    "batches.take_over": (lambda tx, v: tx.batches.take_over(v.batch.id, lease_seconds=60, only_expired=False), None),
+    "batches.commit": (lambda tx, v: tx.batches.commit(v.batch, snapshot_id=1, files=1), False),
+    "batches.release": (lambda tx, v: tx.batches.release(v.batch), False),
+    "schema_versions.latest": (lambda tx, v: tx.schema_versions.latest(v.ingestion.id), None),
+    "schema_versions.append": (
+        lambda tx, v: tx.schema_versions.append(a_schema_version(ingestion_id=v.ingestion.id, version=2)),
+        NotFoundError,
+    ),
+    "outbox.add": (lambda tx, v: tx.outbox.add(Topic.RUN, v.run.id), _NOTHING),
+    "idempotency_keys.claim": (lambda tx, v: tx.idempotency_keys.claim("create", "key", "mine", uuid4()), None),
+    "api_keys.create": (_own_new_key, True),
+    "api_keys.get_by_id": (lambda tx, v: tx.api_keys.get_by_id(v.key.id), None),
+    "api_keys.hold_admins": (lambda tx, v: tx.api_keys.hold_admins(), []),
+    "api_keys.revoke": (lambda tx, v: tx.api_keys.revoke(v.key.id, NOW), None),
+    "audit.record": (lambda tx, v: tx.audit.record(a_principal(name="mine"), "createRun", "Run", v.run.id), _NOTHING),
+}
+
+RELATIONS = [relation for relation in vars(relations).values() if isinstance(relation, Relation)]
+
+
+def ports_methods() -> set[str]:
+    """`repository.method` for every method of every repository of the unit of work."""
+    methods = set()
+    for name, member in inspect.getmembers(UnitOfWork, lambda member: isinstance(member, property)):
+        port = typing.get_type_hints(member.fget)["return"]
+        methods |= {f"{name}.{method}" for method, _ in inspect.getmembers(port, inspect.isfunction) if not method.startswith("_")}
+    return methods
+
+
+class TenantScopeContract:
+    async def test_every_method_of_the_ports_is_walked(self) -> None:
+        assert ports_methods() == set(CALLS)
+        assert {name for name, _ in inspect.getmembers(Reader, inspect.isfunction) if name[0] != "_"} == {"by_ids", "pages", "counts"}
+
+    async def test_a_transaction_sees_and_touches_nothing_of_another_tenant(self, world: World) -> None:
+        victim = await a_victim(world)
+        before = await _everything(world, victim)
+        for name, (call, expected) in CALLS.items():
+            answer = await _as_the_other(world, call, victim)
+            assert answer == (None if expected is _NOTHING else expected), name
+            assert await _everything(world, victim) == before, name
+
+    async def test_a_reader_sees_nothing_of_another_tenant(self, world: World) -> None:
+        victim = await a_victim(world)
+        mine, others = world.reader, world.reader_of(world.other.id)
+        (trail,) = await world.reader.pages(AUDIT_EVENTS, [None], Window(limit=1, order="NEWEST", filter=AuditEventFilter()))
+        owned = (victim.ingestion, victim.run, victim.working, victim.version, victim.key)
+        entities = (*owned, *await world.attempts(victim.done), *(edge.node for edge in trail.edges))
+        assert {type(entity) for entity in entities} >= {relation.entity for relation in RELATIONS}
+        for entity in entities:
+            assert await mine.by_ids(type(entity), [entity.id]) != [None]
+            assert await others.by_ids(type(entity), [entity.id]) == [None]
+        for relation in RELATIONS:
+            parents = [_parent(relation, victim)]
+            for order in relation.orders:
+                window = Window(limit=10, order=order, filter=relation.filter())
+                (page,), (seen,) = await others.pages(relation, parents, window), await mine.pages(relation, parents, window)
+                assert (page.edges, page.has_next, page.has_previous) == ([], False, False), relation.name
+                assert seen.edges, relation.name
+            assert await others.counts(relation, parents, relation.filter()) == [0], relation.name
+            assert await mine.counts(relation, parents, relation.filter()) > [0], relation.name
+
+
+def _parent(relation: Relation[Any], victim: Victim) -> Any:
+    parent = relation.link.parent if relation.link else relation.parent
+    return {None: None, "ingestion_id": victim.ingestion.id, "run_id": victim.run.id, "file_id": victim.done.id}[parent]
+
+
+async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
+    """The call's answer, or the type of its error."""
+    try:
+        async with world.begin(world.other) as tx:
+            return await call(tx, victim)
+    except (ConflictError, NotFoundError) as error:
+        return type(error)
+
+
+async def a_victim(world: World) -> Victim:
+    ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW)
+    run = await world.run(ingestion, started=True, due_at=NOW)
+    await world.discover(ingestion, 4)
+    settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
+    async with world.begin() as tx:
+        await tx.ingestions.set_table(ingestion.id, uuid4())
+        await tx.files.mark_success(settled, [loaded(done)], snapshot_id=1)
+        await tx.files.mark_failed(settled, [failed(bad)], max_retries=100, retry_base_seconds=0)
+        version = await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id))
+        await tx.outbox.add(Topic.RUN, run.id)
+        await tx.idempotency_keys.claim("create", "key", "fingerprint", ingestion.id)
+        key = await tx.api_keys.create(an_api_key(tenant_id=ingestion.tenant_id), b"1" * 32)
+        await tx.audit.record(a_principal(world.tenant, name="theirs"), "createApiKey", "ApiKey", key.id)
+    batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
+    waiting = (await world.files(ingestion))[3]
+    return Victim(ingestion, run, batch, working, waiting, done, bad, version, key)
+
+
+async def _everything(world: World, victim: Victim) -> list[Any]:
+    """All that the tenant has."""
+    async with world.begin() as tx:
+        own = [
+            await tx.ingestions.get_by_tenant(limit=10),
+            await tx.ingestions.get_table(victim.ingestion.id),
+            await tx.runs.get_runs_by_ingestion(victim.ingestion.id, limit=10),
+            await tx.batches.get_by_id(victim.batch.id),
+            await tx.schema_versions.latest(victim.ingestion.id),
+            await tx.idempotency_keys.claim("create", "key", "fingerprint", uuid4()),
+            await tx.api_keys.get_by_id(victim.key.id),
+            await tx.api_keys.hold_admins(),
+        ]
+    trail = await world.reader.counts(AUDIT_EVENTS, [None], AuditEventFilter())
+    entries = await world.directory.take_outbox(100, visible_after_seconds=0)
+    outbox = [(entry.id, entry.revision) for entry in entries if entry.subject.tenant_id == world.tenant.id]
+    attempts = [await world.attempts(file) for file in await world.files(victim.ingestion)]
+    return [own, trail, outbox, attempts, await world.files(victim.ingestion)]

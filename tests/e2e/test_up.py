@@ -1,0 +1,126 @@
+"""`autoloader up` as people run it: it serves, it stops, and after being killed it comes back with what it had."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from autoloader.embedded.cluster import ClusterFolder
+
+_START_SECONDS = 60
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Served:
+    process: asyncio.subprocess.Process
+    url: str
+    key: str
+
+    async def data(self, document: str, variables: dict[str, Any] | None = None) -> Any:
+        async with httpx.AsyncClient(timeout=30) as http:
+            response = await http.post(
+                self.url, json={"query": document, "variables": variables or {}}, headers={"authorization": f"Bearer {self.key}"}
+            )
+        body = response.json()
+        assert "errors" not in body, body
+        return body["data"]
+
+
+@asynccontextmanager
+async def up(home: Path) -> AsyncIterator[Served]:
+    """A process that serves; killed at the end if it is still there."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOLOADER_")} | {"COLUMNS": "300"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "autoloader", "up", "--port", "0", "--home", str(home), env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        told: dict[str, str] = {}
+        assert process.stdout is not None
+        async with asyncio.timeout(_START_SECONDS):
+            while "Ctrl-C" not in told:
+                line = _ANSI.sub("", (await process.stdout.readline()).decode())
+                assert line, f"it ended with {await process.wait()} after {told}"
+                for name in ("GraphiQL and API", "key", "data", "Ctrl-C"):
+                    if line.startswith(name):
+                        told[name] = line.removeprefix(name).strip()
+        assert told["data"] == str(home)
+        yield Served(process, told["GraphiQL and API"], told["key"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def processes_of(home: Path) -> list[int]:
+    """Processes that work in the home folder or in the cluster's, which for root lies where postgres' user can reach it."""
+    folders = (str(home), str((home / "postgres" / "data").resolve()))
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.readlink(entry / "cwd").startswith(folders):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+async def gone(home: Path) -> None:
+    async with asyncio.timeout(20):
+        while processes_of(home):
+            await asyncio.sleep(0.02)
+
+
+CREATE = """
+mutation ($input: CreateIngestionInput!) { createIngestion(input: $input) { ... on Ingestion { id } ... on Error { message } } }
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Removed with the cluster, which for root may lie elsewhere."""
+    home = tmp_path / "home"
+    yield home
+    ClusterFolder(home / "postgres").remove()
+
+
+async def test_it_serves_stops_on_a_signal_and_survives_being_killed(home: Path) -> None:
+    async with up(home) as first:
+        assert (await first.data("{ viewer { tenant role } }")) == {"viewer": {"tenant": "local", "role": "ADMIN"}}
+        page = httpx.get(first.url, headers={"accept": "text/html"})
+        assert first.key in page.text
+        (home / "landing" / "a.json").write_text(json.dumps({"id": 1}) + "\n")
+        input = {
+            "name": "kept",
+            "source": {"type": "LOCAL", "path": str(home / "landing")},
+            "format": {"type": "JSON"},
+            "destination": {"database": "lake", "table": "kept"},
+        }
+        created = (await first.data(CREATE, {"input": input}))["createIngestion"]
+        assert set(created) == {"id"}
+        assert processes_of(home)
+        first.process.kill()
+        await first.process.wait()
+    await gone(home)
+
+    async with up(home) as second:
+        assert second.key == first.key
+        assert (await second.data("{ ingestions { nodes { id name } } }"))["ingestions"]["nodes"] == [{"id": created["id"], "name": "kept"}]
+        second.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(20):
+            assert await second.process.wait() == 0
+    assert processes_of(home) == []
+    assert not list((home / "staging").iterdir())
+    assert oct((home / "local.key").stat().st_mode & 0o777) == "0o600"

@@ -1,0 +1,226 @@
+"""One factory per entity and input: valid as it is, every field overridable by name."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from domain.access.entities import ApiKey
+from domain.ingestions.entities import (
+    Destination,
+    Execution,
+    FormatSpec,
+    FormatType,
+    Ingestion,
+    IngestionStatus,
+    Policies,
+    Schedule,
+    Source,
+    SourceType,
+)
+from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
+from domain.ports.engine import Column, FileOutcome, OutcomeStatus, TableSchema
+from domain.ports.object_store import StoredObject
+from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.schema_versions import SchemaDiff, SchemaVersion
+from domain.tenants import Grants, Principal, Role, Tenant
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+"""The moment at which everything happens unless a test says otherwise: a Monday at noon."""
+
+BUCKET = "s3://landing/events/"
+
+_numbers = itertools.count(1)
+
+
+def a_tenant(**fields: Any) -> Tenant:
+    return Tenant(
+        **{
+            "id": uuid4(),
+            "name": f"tenant-{next(_numbers)}",
+            "grants": Grants(local_roots=("/data",), namespaces=("*",), credentials=("*",)),
+            "created_at": NOW,
+        }
+        | fields
+    )
+
+
+def a_principal(tenant: Tenant | None = None, **fields: Any) -> Principal:
+    return Principal(**{"tenant": tenant or a_tenant(), "role": Role.ADMIN} | fields)
+
+
+def an_api_key(**fields: Any) -> ApiKey:
+    return ApiKey(
+        **{
+            "id": uuid4(),
+            "tenant_id": uuid4(),
+            "name": f"key {next(_numbers)}",
+            "prefix": f"{next(_numbers):012x}",
+            "role": Role.ADMIN,
+            "created_at": NOW,
+            **dict.fromkeys(("expires_at", "last_used_at", "revoked_at")),
+        }
+        | fields
+    )
+
+
+def a_source(**fields: Any) -> Source:
+    return Source(**{"type": SourceType.S3, "path": BUCKET} | fields)
+
+
+def a_destination(**fields: Any) -> Destination:
+    return Destination(**{"catalog": "autoloader", "database": "lake", "table": f"events_{next(_numbers)}"} | fields)
+
+
+def an_ingestion(**fields: Any) -> Ingestion:
+    return Ingestion(
+        **{
+            "id": uuid4(),
+            "tenant_id": uuid4(),
+            "name": f"events {next(_numbers)}",
+            "status": IngestionStatus.DRAFT,
+            "source": a_source(),
+            "format": FormatSpec(FormatType.JSON),
+            "destination": a_destination(),
+            "schedule": None,
+            "policies": Policies(),
+            "execution": Execution(),
+            "checkpoint_path": "file:///checkpoints/1",
+            "generation": 1,
+            "version": 1,
+            "consecutive_failures": 0,
+            "last_run_id": None,
+            "last_run_at": None,
+            "next_due_at": None,
+            "created_at": NOW,
+            "updated_at": NOW,
+        }
+        | fields
+    )
+
+
+def a_schedule(**fields: Any) -> Schedule:
+    return Schedule(**{"cron": "0 * * * *"} | fields)
+
+
+def a_run(**fields: Any) -> Run:
+    counters = dict.fromkeys(("retry_count", "files_discovered", "files_processed", "files_failed", "files_skipped"), 0)
+    counters |= dict.fromkeys(("rows_written", "rows_skipped", "rows_rescued", "bytes_processed"), 0)
+    unset = ("retry_of_id", "due_at", "started_at", "ended_at", "duration_seconds", "lease_expires_at", "files_total")
+    return Run(
+        **{
+            "id": uuid4(),
+            "tenant_id": uuid4(),
+            "ingestion_id": uuid4(),
+            "status": RunStatus.QUEUED,
+            "trigger": RunTrigger.MANUAL,
+            "queued_at": NOW,
+            **dict.fromkeys((*unset, "error_message", "flow_run_id")),
+            **counters,
+        }
+        | fields
+    )
+
+
+def a_batch(**fields: Any) -> Batch:
+    return Batch(
+        **{
+            "id": uuid4(),
+            "tenant_id": uuid4(),
+            "ingestion_id": uuid4(),
+            "run_id": uuid4(),
+            "status": BatchStatus.CLAIMED,
+            "epoch": 1,
+            "lease_expires_at": NOW,
+            "table_uuid": None,
+            "snapshot_id": None,
+            "files": 0,
+            "created_at": NOW,
+            "settled_at": None,
+        }
+        | fields
+    )
+
+
+def a_processed_file(**fields: Any) -> ProcessedFile:
+    unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "next_retry_at", "error_message")
+    return ProcessedFile(
+        **{
+            "id": next(_numbers),
+            "tenant_id": uuid4(),
+            "ingestion_id": uuid4(),
+            "path": f"{BUCKET}{next(_numbers)}.json",
+            "current": True,
+            "status": FileStatus.PENDING,
+            "size_bytes": 100,
+            "etag": "v1",
+            "modified_at": NOW,
+            "retry_count": 0,
+            "discovered_at": NOW,
+            "processed_at": None,
+            **dict.fromkeys(unset),
+        }
+        | fields
+    )
+
+
+def a_stored_object(path: str | None = None, **fields: Any) -> StoredObject:
+    """`path` may be relative to the bucket's prefix."""
+    name = path if path is not None else f"{next(_numbers)}.json"
+    absolute = name if name.startswith(("s3://", "/")) else BUCKET + name
+    return StoredObject(**{"path": absolute, "size_bytes": 100, "etag": "v1", "modified_at": NOW} | fields)
+
+
+def stored_objects(count: int, **fields: Any) -> list[StoredObject]:
+    return [a_stored_object(f"{number:06}.json", **fields) for number in range(count)]
+
+
+def a_schema(*columns: str) -> TableSchema:
+    """Columns as `name: type`, the type being long unless given."""
+    pairs = (column.partition(": ") for column in columns or ("id",))
+    return TableSchema(tuple(Column(name, type or "long") for name, _, type in pairs))
+
+
+def a_schema_version(**fields: Any) -> SchemaVersion:
+    schema = fields.get("schema", a_schema())
+    return SchemaVersion(
+        **{
+            "id": 0,
+            "tenant_id": uuid4(),
+            "ingestion_id": uuid4(),
+            "version": 1,
+            "run_id": None,
+            "schema": schema,
+            "diff": SchemaDiff.between(None, schema),
+            "created_at": NOW,
+        }
+        | fields
+    )
+
+
+def loaded(file: ProcessedFile | int, *, rows: int = 10, **fields: Any) -> FileOutcome:
+    return FileOutcome(_id(file), OutcomeStatus.LOADED, rows=rows, **fields)
+
+
+def failed(file: ProcessedFile | int, message: str = "not JSON", **fields: Any) -> FileOutcome:
+    return FileOutcome(_id(file), OutcomeStatus.FAILED, message=message, **fields)
+
+
+def skipped(file: ProcessedFile | int, message: str = "the file is empty", **fields: Any) -> FileOutcome:
+    return FileOutcome(_id(file), OutcomeStatus.SKIPPED, message=message, **fields)
+
+
+def a_create_input(**fields: Any) -> dict[str, Any]:
+    """What a caller sends to create an ingestion; `IngestionCreate.parse` takes it."""
+    return {
+        "name": f"events {next(_numbers)}",
+        "source": {"type": "S3", "path": BUCKET},
+        "format": {"type": "JSON"},
+        "destination": {"database": "lake", "table": f"events_{next(_numbers)}"},
+    } | fields
+
+
+def _id(file: ProcessedFile | int) -> int:
+    return file if isinstance(file, int) else file.id

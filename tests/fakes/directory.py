@@ -1,0 +1,105 @@
+"""The directory in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+from domain.access.entities import ApiKey
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.entities import BatchStatus
+from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.states import ACTIVE_RUN
+from domain.tenants import Principal, Role, Tenant
+from domain.text import readable
+from tests.fakes.access import usable
+from tests.fakes.database import FakeDatabase
+
+T = TypeVar("T")
+
+
+class FakeDirectory:
+    def __init__(self, database: FakeDatabase) -> None:
+        self._database = database
+
+    async def principal_by_key(self, prefix: str, digest: bytes) -> Principal | None:
+        async with self._database.transaction() as state:
+            key = next((key for key in state.api_keys.values() if key.prefix == prefix), None)
+            if key is None or state.digests[key.id] != digest or not usable(key, self._database.clock.now()):
+                return None
+            return Principal(state.tenants[key.tenant_id], key.role, key.id, key.name)
+
+    async def record_key_use(self, used: Mapping[UUID, datetime]) -> None:
+        async with self._database.transaction() as state:
+            for id, at in used.items():
+                if id in state.api_keys:
+                    key = state.api_keys[id]
+                    state.api_keys[id] = replace(key, last_used_at=max(key.last_used_at or at, at))
+
+    async def tenant(self, tenant_id: UUID) -> Tenant | None:
+        async with self._database.transaction() as state:
+            return state.tenants.get(tenant_id)
+
+    async def tenant_by_name(self, name: str) -> Tenant | None:
+        async with self._database.transaction() as state:
+            return next((tenant for tenant in state.tenants.values() if tenant.name == name), None)
+
+    async def ensure_tenant(self, tenant: Tenant) -> Tenant:
+        async with self._database.transaction() as state:
+            present = next((t for t in state.tenants.values() if t.name == tenant.name), None)
+            stored = replace(present, grants=tenant.grants) if present else replace(tenant, created_at=self._database.clock.now())
+            state.tenants[stored.id] = stored
+            return stored
+
+    async def ensure_api_key(self, tenant_id: UUID, *, name: str, prefix: str, digest: bytes, role: Role) -> None:
+        async with self._database.transaction() as state:
+            if all(key.prefix != prefix for key in state.api_keys.values()):
+                key = ApiKey(uuid4(), tenant_id, name, prefix, role, self._database.clock.now(), None, None, None)
+                state.api_keys[key.id], state.digests[key.id] = key, digest
+
+    async def due_ingestions(self, now: datetime, limit: int) -> Sequence[Ingestion]:
+        async with self._database.transaction() as state:
+            due = [
+                (ingestion.next_due_at, ingestion)
+                for ingestion in state.ingestions.values()
+                if ingestion.status is IngestionStatus.ACTIVE and ingestion.next_due_at is not None and ingestion.next_due_at <= now
+            ]
+        return [ingestion for _, ingestion in sorted(due, key=lambda pair: pair[0])][:limit]
+
+    async def lost_runs(self, limit: int) -> Sequence[Subject]:
+        async with self._database.transaction() as state:
+            leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in ACTIVE_RUN and r.lease_expires_at is not None]
+        return [Subject(r.tenant_id, r.id) for _, r in self._expired(leased, limit)]
+
+    async def lost_batches(self, limit: int) -> Sequence[Subject]:
+        async with self._database.transaction() as state:
+            leased = [(b.lease_expires_at, b) for b in state.batches.values() if b.status is BatchStatus.CLAIMED]
+        return [Subject(b.tenant_id, b.id) for _, b in self._expired(leased, limit)]
+
+    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+        async with self._database.transaction() as state:
+            now = self._database.clock.now()
+            due = sorted((row for row in state.outbox.values() if row.due_at <= now), key=lambda row: row.id)[:limit]
+            taken = [replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1) for row in due]
+            state.outbox.update({row.id: row for row in taken})
+        return [OutboxEntry(row.id, row.topic, row.subject, row.attempts, row.revision) for row in taken]
+
+    async def finish_outbox(self, entry: OutboxEntry) -> None:
+        async with self._database.transaction() as state:
+            row = state.outbox.get(entry.id)
+            if row is not None and row.revision == entry.revision:
+                del state.outbox[entry.id]
+
+    async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
+        async with self._database.transaction() as state:
+            row = state.outbox.get(entry.id)
+            if row is not None and row.revision == entry.revision:
+                due_at = self._database.clock.now() + timedelta(seconds=seconds)
+                state.outbox[entry.id] = replace(row, due_at=due_at, last_error=None if error is None else readable(error))
+
+    def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:
+        now = self._database.clock.now()
+        return sorted((pair for pair in leased if pair[0] <= now), key=lambda pair: pair[0])[:limit]

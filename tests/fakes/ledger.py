@@ -1,0 +1,230 @@
+"""The ledger in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.ingestions.entities import Ingestion
+from domain.ledger.entities import Batch, BatchStatus, FileAttempt, FileStatus, ProcessedFile
+from domain.ports.engine import FileOutcome
+from domain.ports.object_store import StoredObject
+from domain.ports.repositories import Discovered, FileSelection
+from domain.states import DONE_FILE, FILE
+from domain.text import readable
+from tests.fakes.reader import passes
+from tests.fakes.repositories import Scope
+
+_REPLACEABLE = (FileStatus.PENDING, FileStatus.FAILED, FileStatus.SKIPPED)
+_LONGEST_RETRY_SECONDS = 86_400.0
+
+
+class FakeProcessedFileRepository:
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._rows = scope.state.files
+
+    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
+        assert len({o.path for o in objects}) == len(objects), "an object twice in one call"
+        if self._scope.find(Ingestion, ingestion_id) is None:
+            return Discovered()
+        known = {file.path: file for file in self._current(ingestion_id)}
+        new = changed = 0
+        for object in objects:
+            file = known.get(object.path)
+            if file is None:
+                self._enter(ingestion_id, object)
+                new += 1
+            elif file.etag != object.etag and file.status in _REPLACEABLE:
+                self._rows[file.id] = replace(
+                    file,
+                    status=FileStatus.PENDING,
+                    size_bytes=object.size_bytes,
+                    etag=object.etag,
+                    modified_at=object.modified_at,
+                    retry_count=0,
+                    next_retry_at=None,
+                    error_message=None,
+                )
+                changed += 1
+        return Discovered(new, changed)
+
+    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
+        now = self._scope.now()
+        due = [
+            file
+            for file in self._current(ingestion_id, FileStatus.FAILED)
+            if file.retry_count < max_retries and file.next_retry_at is not None and file.next_retry_at <= now
+        ]
+        for file in due:
+            self._move(file, FileStatus.PENDING, next_retry_at=None)
+        return len(due)
+
+    async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
+        return min(at_most, len(self._pending(ingestion_id, assigned_to)))
+
+    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
+        attempted = {a.file_id for a in self._scope.owned(FileAttempt) if a.run_id == of_run}
+        unloaded = self._current(ingestion_id, FileStatus.PENDING, FileStatus.FAILED)
+        left = [file for file in unloaded if file.run_id == of_run or file.id in attempted]
+        for file in left:
+            self._rows[file.id] = replace(file, status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
+        return len(left)
+
+    async def requeue(self, selection: FileSelection) -> int:
+        chosen = self._selected(selection, FileStatus.FAILED, FileStatus.SKIPPED)
+        for file in chosen:
+            self._move(file, FileStatus.PENDING, next_retry_at=None)
+        return len(chosen)
+
+    async def skip(self, selection: FileSelection, *, reason: str) -> int:
+        chosen = self._selected(selection, FileStatus.PENDING, FileStatus.FAILED)
+        for file in chosen:
+            self._move(file, FileStatus.SKIPPED, error_message=reason, next_retry_at=None, processed_at=self._scope.now())
+        return len(chosen)
+
+    async def claim(
+        self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
+    ) -> Sequence[ProcessedFile]:
+        taken: list[ProcessedFile] = []
+        for file in self._pending(batch.ingestion_id, assigned_to)[:max_files]:
+            may_exceed = at_least_one and not any(f.size_bytes for f in taken)
+            if not may_exceed and sum(f.size_bytes for f in taken) + file.size_bytes > max_bytes:
+                break
+            taken.append(self._take(batch, file))
+        return taken
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        await self.record_discovered(batch.ingestion_id, [object])
+        pending = [file for file in self._current(batch.ingestion_id, FileStatus.PENDING) if file.path == object.path]
+        return self._take(batch, pending[0]) if pending else None
+
+    async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        return {file.path for file in self._current(ingestion_id, *DONE_FILE)} & set(paths)
+
+    async def get_by_path(self, ingestion_id: UUID, path: str) -> ProcessedFile | None:
+        return next((file for file in self._current(ingestion_id) if file.path == path), None)
+
+    async def get_processed_files(
+        self, ingestion_id: UUID, *, status: Sequence[FileStatus], limit: int, after: int = 0
+    ) -> Sequence[ProcessedFile]:
+        return [file for file in self._current(ingestion_id) if file.status in status and file.id > after][:limit]
+
+    async def get_failed_files(self, ingestion_id: UUID, *, max_retries: int, limit: int) -> Sequence[ProcessedFile]:
+        return [file for file in self._current(ingestion_id, FileStatus.FAILED) if file.retry_count < max_retries][:limit]
+
+    async def get_stale_processing_files(self, ingestion_id: UUID, *, limit: int) -> Sequence[ProcessedFile]:
+        now = self._scope.now()
+        stale = {b.id for b in self._scope.owned(Batch) if b.status is BatchStatus.CLAIMED and b.lease_expires_at <= now}
+        return [file for file in self._current(ingestion_id, FileStatus.PROCESSING) if file.batch_id in stale][:limit]
+
+    async def mark_success(self, batch: Batch, outcomes: Sequence[FileOutcome], *, snapshot_id: int | None) -> int:
+        fields = {"snapshot_id": snapshot_id, "error_message": None, "next_retry_at": None}
+        return sum(self._mark(batch, o, FileStatus.SUCCESS, **fields) for o in outcomes)
+
+    async def mark_failed(self, batch: Batch, outcomes: Sequence[FileOutcome], *, max_retries: int, retry_base_seconds: float) -> int:
+        marked = 0
+        for outcome in outcomes:
+            file = self._in_work(batch).get(outcome.file_id)
+            if file is not None:
+                failures = file.retry_count + 1
+                wait = min(retry_base_seconds * 2 ** min(failures - 1, 30), _LONGEST_RETRY_SECONDS)
+                due = self._scope.now() + timedelta(seconds=wait) if failures < max_retries else None
+                marked += self._mark(batch, outcome, FileStatus.FAILED, retry_count=failures, next_retry_at=due)
+        return marked
+
+    async def mark_skipped(self, batch: Batch, outcomes: Sequence[FileOutcome]) -> int:
+        return sum(self._mark(batch, o, FileStatus.SKIPPED, next_retry_at=None) for o in outcomes)
+
+    async def release(self, batch: Batch) -> int:
+        released = list(self._in_work(batch).values())
+        for file in released:
+            self._move(file, FileStatus.PENDING, batch_id=None)
+        return len(released)
+
+    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
+        return sorted(self._processing(batch_id), key=lambda file: file.id)
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
+        gone = {
+            file.id
+            for file in self._scope.owned(ProcessedFile)
+            if file.ingestion_id == ingestion_id and (path_prefix is None or file.path.startswith(path_prefix))
+        }
+        for id in gone:
+            del self._rows[id]
+        attempts = self._scope.state.attempts
+        for id in [attempt.id for attempt in attempts.values() if attempt.file_id in gone]:
+            del attempts[id]
+        return len(gone)
+
+    def _current(self, ingestion_id: UUID, *status: FileStatus) -> list[ProcessedFile]:
+        files = [f for f in self._scope.owned(ProcessedFile) if f.ingestion_id == ingestion_id and f.current]
+        return sorted((f for f in files if not status or f.status in status), key=lambda f: f.id)
+
+    def _pending(self, ingestion_id: UUID, assigned_to: UUID | None) -> list[ProcessedFile]:
+        return [file for file in self._current(ingestion_id, FileStatus.PENDING) if assigned_to is None or file.run_id == assigned_to]
+
+    def _selected(self, selection: FileSelection, *status: FileStatus) -> list[ProcessedFile]:
+        files = [file for file in self._scope.owned(ProcessedFile) if file.current and file.status in status]
+        if selection.ids is not None:
+            return [file for file in files if file.id in selection.ids]
+        return [file for file in files if file.ingestion_id == selection.ingestion_id and passes((file, None), selection.filter)]
+
+    def _processing(self, batch_id: UUID) -> list[ProcessedFile]:
+        return [f for f in self._scope.owned(ProcessedFile) if f.batch_id == batch_id and f.status is FileStatus.PROCESSING]
+
+    def _in_work(self, batch: Batch) -> dict[int, ProcessedFile]:
+        return {file.id: file for file in self._processing(batch.id)}
+
+    def _enter(self, ingestion_id: UUID, object: StoredObject) -> None:
+        unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "next_retry_at", "error_message")
+        id = self._scope.database.next_id()
+        self._rows[id] = ProcessedFile(
+            id=id,
+            tenant_id=self._scope.tenant_id,
+            ingestion_id=ingestion_id,
+            path=object.path,
+            current=True,
+            status=FileStatus.PENDING,
+            size_bytes=object.size_bytes,
+            etag=object.etag,
+            modified_at=object.modified_at,
+            retry_count=0,
+            discovered_at=self._scope.now(),
+            processed_at=None,
+            **dict.fromkeys(unset),
+        )
+
+    def _take(self, batch: Batch, file: ProcessedFile) -> ProcessedFile:
+        return self._move(file, FileStatus.PROCESSING, batch_id=batch.id, run_id=batch.run_id)
+
+    def _mark(self, batch: Batch, outcome: FileOutcome, status: FileStatus, **fields: Any) -> bool:
+        file = self._in_work(batch).get(outcome.file_id)
+        if file is None:
+            return False
+        message = None if outcome.message is None else readable(outcome.message)
+        counts = {"rows": outcome.rows, "rows_skipped": outcome.rows_skipped, "rows_rescued": outcome.rows_rescued}
+        self._move(file, status, **{"error_message": message, "processed_at": self._scope.now()} | counts | fields)
+        id = self._scope.database.next_id()
+        self._scope.state.attempts[id] = FileAttempt(
+            id=id,
+            tenant_id=batch.tenant_id,
+            ingestion_id=batch.ingestion_id,
+            run_id=batch.run_id,
+            file_id=file.id,
+            batch_id=batch.id,
+            outcome=status,
+            error_message=message,
+            attempted_at=self._scope.now(),
+            **counts,
+        )
+        return True
+
+    def _move(self, file: ProcessedFile, status: FileStatus, **fields: Any) -> ProcessedFile:
+        FILE.require(file.status, status)
+        self._rows[file.id] = replace(file, status=status, **fields)
+        return self._rows[file.id]

@@ -1,0 +1,147 @@
+"""An engine in memory that does as its script says: for the domain's own tests, which stop it anywhere and ask what remains."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+from domain.errors import ValidationError
+from domain.ingestions.entities import Destination, FormatSpec, Source
+from domain.ports.engine import (
+    BatchEvidence,
+    BatchOutcome,
+    CommitGuard,
+    FileOutcome,
+    LoadBatch,
+    OutcomeStatus,
+    Preview,
+    TableMissingError,
+    TableReplacedError,
+    TableSchema,
+    TableState,
+    TableUnavailableError,
+)
+from domain.ports.object_store import StoredObject
+from domain.tenants import Grants
+from tests.factories import a_schema
+
+ROWS = 10
+"""In every file of which nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """`batch_id` is None for a fence."""
+
+    id: int
+    batch_id: UUID | None
+    rows: dict[str, int]
+
+
+@dataclass
+class Table:
+    schema: TableSchema
+    uuid: UUID = field(default_factory=uuid4)
+    snapshots: list[Snapshot] = field(default_factory=list)
+
+    def rows_of(self, path: str) -> int:
+        return sum(snapshot.rows.get(path, 0) for snapshot in self.snapshots)
+
+    def loads_of(self, path: str) -> int:
+        """How many commits brought rows of the path."""
+        return sum(path in snapshot.rows for snapshot in self.snapshots)
+
+
+async def _go_on(_batch: LoadBatch) -> None:
+    return None
+
+
+class ScriptedEngine:
+    """`bad` and `empty` say by path what is wrong with files; the hooks run at the places that matter, and may raise or wait."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Table] = {}
+        self.schema = a_schema()
+        self.bad: dict[str, str] = {}
+        self.empty: set[str] = set()
+        self.unavailable: TableUnavailableError | None = None
+        self.loads: list[LoadBatch] = []
+        self.fences: list[UUID] = []
+        self.at_start: Callable[[LoadBatch], Awaitable[None]] = _go_on
+        self.before_commit: Callable[[LoadBatch], Awaitable[None]] = _go_on
+        """Between the guard's answer and the commit."""
+        self.after_commit: Callable[[LoadBatch], Awaitable[None]] = _go_on
+        self._ids = itertools.count(1)
+
+    def table(self, destination: Destination) -> Table:
+        return self.tables[destination.key]
+
+    async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
+        if not objects:
+            raise ValidationError.of("source", message="no file can be read")
+        return self.schema
+
+    async def preview(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject], *, limit: int) -> Preview:
+        return Preview(await self.infer(source, grants, format, objects), [{"id": n} for n in range(min(limit, ROWS))])
+
+    async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
+        self.loads.append(batch)
+        await self.at_start(batch)
+        self._check_available()
+        before = self.tables.get(batch.destination.key)
+        table = self.tables.setdefault(batch.destination.key, Table(self.schema))
+        outcomes = [self._outcome(file.file_id, file.object.path) for file in batch.files]
+        paths = {file.file_id: file.object.path for file in batch.files}
+        rows = {paths[o.file_id]: o.rows for o in outcomes if o.status is OutcomeStatus.LOADED}
+        snapshot_id = await self._commit(table, batch, guard, rows) if rows else None
+        await self.after_commit(batch)
+        return BatchOutcome(outcomes, snapshot_id, table.uuid, before.schema if before else None, table.schema)
+
+    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+        self.fences.append(batch_id)
+        self._check_available()
+        table = self.tables.get(destination.key)
+        if table is None:
+            raise TableMissingError("there is no table")
+        if table_uuid not in (None, table.uuid):
+            raise TableReplacedError("this is another table")
+        found = next((snapshot for snapshot in table.snapshots if snapshot.batch_id == batch_id), None)
+        table.snapshots.append(Snapshot(next(self._ids), None, {}))
+        return BatchEvidence(found.id, found.rows) if found else None
+
+    async def table_state(self, destination: Destination) -> TableState | None:
+        self._check_available()
+        table = self.tables.get(destination.key)
+        if table is None:
+            return None
+        rows = sum(sum(snapshot.rows.values()) for snapshot in table.snapshots)
+        return TableState(table.uuid, table.snapshots[-1].id if table.snapshots else None, table.schema, rows)
+
+    async def drop_table(self, destination: Destination) -> bool:
+        self._check_available()
+        return self.tables.pop(destination.key, None) is not None
+
+    async def optimize(self, destination: Destination) -> None:
+        self._check_available()
+
+    async def _commit(self, table: Table, batch: LoadBatch, guard: CommitGuard, rows: dict[str, int]) -> int:
+        while True:
+            seen = len(table.snapshots)
+            await guard()
+            await self.before_commit(batch)
+            if len(table.snapshots) == seen:
+                table.snapshots.append(Snapshot(next(self._ids), batch.batch_id, rows))
+                return table.snapshots[-1].id
+
+    def _outcome(self, file_id: int, path: str) -> FileOutcome:
+        if path in self.bad:
+            return FileOutcome(file_id, OutcomeStatus.FAILED, message=self.bad[path])
+        if path in self.empty:
+            return FileOutcome(file_id, OutcomeStatus.SKIPPED, message="the file is empty")
+        return FileOutcome(file_id, OutcomeStatus.LOADED, rows=ROWS)
+
+    def _check_available(self) -> None:
+        if self.unavailable is not None:
+            raise self.unavailable

@@ -1,0 +1,9 @@
+"""The embedded engine does what every engine does."""
+
+from __future__ import annotations
+
+from tests.contracts.engine_contract import EngineContract
+
+
+class TestEmbeddedEngine(EngineContract):
+    pass

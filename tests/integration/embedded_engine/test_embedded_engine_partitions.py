@@ -1,0 +1,180 @@
+"""Partitioned and sorted tables: each row in the file of its partition, whatever the transform."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+from dataclasses import replace
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
+
+from domain.errors import ValidationError
+from domain.ingestions.entities import FormatType
+from tests.fixtures.engine_bench import EngineBench
+
+MOMENTS = [
+    None,
+    dt.datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC),
+    dt.datetime(1970, 1, 1, tzinfo=dt.UTC),
+    dt.datetime(1969, 1, 1, 0, 30, tzinfo=dt.UTC),
+    dt.datetime(2024, 2, 29, 23, 30, tzinfo=dt.UTC),
+    dt.datetime(2024, 3, 1, tzinfo=dt.UTC),
+]
+COLUMNS = {
+    "at": pa.array(MOMENTS, pa.timestamp("us", "UTC")),
+    "local": pa.array([moment and moment.replace(tzinfo=None) for moment in MOMENTS], pa.timestamp("us")),
+    "day": pa.array([moment and moment.date() for moment in MOMENTS], pa.date32()),
+    "n": pa.array([None, 0, -1, 7, 10, -13], pa.int64()),
+    "i": pa.array([None, 0, -1, 7, 10, -13], pa.int32()),
+    "s": pa.array([None, "", "a/b=c%", "日本語テキスト", "__HIVE_DEFAULT_PARTITION__", "a/b"], pa.string()),
+    "flag": pa.array([None, True, False, True, False, True]),
+    "money": pa.array([None, Decimal("0.00"), Decimal("-0.01"), Decimal("12.34"), Decimal("10.00"), Decimal("-9.99")], pa.decimal128(9, 2)),
+}
+SPECS = [
+    ("at",),
+    ("identity(day)",),
+    ("s",),
+    ("n",),
+    ("flag",),
+    ("money",),
+    ("year(at)",),
+    ("month(at)",),
+    ("day(at)",),
+    ("hour(at)",),
+    ("year(day)",),
+    ("month(day)",),
+    ("day(local)",),
+    ("hour(local)",),
+    ("bucket(4, n)",),
+    ("bucket(4, i)",),
+    ("bucket(3, s)",),
+    ("bucket(5, at)",),
+    ("bucket(5, day)",),
+    ("bucket(5, money)",),
+    ("truncate(5, n)",),
+    ("truncate(2, s)",),
+    ("truncate(50, money)",),
+    ("day(at)", "bucket(2, s)", "flag"),
+]
+
+
+def parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def check_partitions(table: Table) -> int:
+    """Assert that every row is in the file of its partition, by Iceberg's own transforms; returns how many files there are."""
+    tasks = list(table.scan().plan_files())
+    for task in tasks:
+        rows = pq.read_table(task.file.file_path.removeprefix("file://"), partitioning=None).to_pylist()
+        assert len(rows) == task.file.record_count
+        for position, field in enumerate(table.spec().fields):
+            source = table.schema().find_field(field.source_id)
+            transform = field.transform.transform(source.field_type)
+            for row in rows:
+                value = row[source.name]
+                if isinstance(value, dt.datetime):
+                    value = (value.replace(tzinfo=None) - dt.datetime(1970, 1, 1)) // dt.timedelta(microseconds=1)  # noqa: DTZ001
+                elif isinstance(value, dt.date):
+                    value = (value - dt.date(1970, 1, 1)).days
+                assert transform(value) == task.file.partition[position], (field, value)
+    return len(tasks)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=" and ".join)
+async def test_each_row_lies_in_its_partition(bench: EngineBench, catalog: SqlCatalog, spec: tuple[str, ...]) -> None:
+    bench.destination = replace(bench.destination, partition_by=spec)
+    bench.land("a", parquet(pa.table(COLUMNS)))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["a"]
+
+    table = catalog.load_table(("lake", "flights"))
+    assert outcome.rows == 6
+    assert check_partitions(table) >= 2
+    assert sorted(bench.rows("n"), key=repr) == sorted(COLUMNS["n"].to_pylist(), key=repr)
+
+
+async def test_a_partition_is_found_again_by_its_value(bench: EngineBench, catalog: SqlCatalog) -> None:
+    bench.destination = replace(bench.destination, partition_by=("day(at)", "bucket(4, n)"))
+    rows = pa.table({"at": pa.array([moment for moment in MOMENTS if moment] * 4, pa.timestamp("us", "UTC")), "n": list(range(20))})
+    bench.land("a", parquet(rows))
+    await bench.load(format=FormatType.PARQUET)
+
+    table = catalog.load_table(("lake", "flights"))
+
+    by_day = table.scan("at >= '2024-03-01T00:00:00+00:00'")
+    assert len(by_day.to_arrow()) == 4
+    assert all(task.file.partition[0] == 19783 for task in by_day.plan_files())
+    for number in range(20):
+        assert table.scan(f"n = {number}").to_arrow().column("n").to_pylist() == [number]
+
+
+async def test_rows_are_sorted_within_files(bench: EngineBench, catalog: SqlCatalog) -> None:
+    bench.destination = replace(bench.destination, sort_by=("s", "n"), partition_by=("flag",))
+    values = [(number * 7919) % 1000 for number in range(3000)]
+    table = pa.table({"n": values, "s": [f"k{value % 10}" for value in values], "flag": [value % 2 == 0 for value in values]})
+    bench.land("a", parquet(table))
+
+    await bench.load(format=FormatType.PARQUET)
+
+    loaded = catalog.load_table(("lake", "flights"))
+    assert [loaded.schema().find_field(field.source_id).name for field in loaded.sort_order().fields] == ["s", "n"]
+    files = list(loaded.scan().plan_files())
+    assert {task.file.sort_order_id for task in files} == {1}
+    for task in files:
+        read = pq.read_table(task.file.file_path.removeprefix("file://"), partitioning=None)
+        keys = list(zip(read.column("s").to_pylist(), read.column("n").to_pylist(), strict=True))
+        assert keys == sorted(keys)
+
+
+async def test_one_commit_holds_all_partitions_of_a_batch(bench: EngineBench, catalog: SqlCatalog) -> None:
+    bench.destination = replace(bench.destination, partition_by=("bucket(16, n)",))
+    bench.land("a", parquet(pa.table({"n": list(range(500))})))
+    await bench.load(format=FormatType.PARQUET)
+
+    table = catalog.load_table(("lake", "flights"))
+
+    assert len(table.snapshots()) == 1
+    assert check_partitions(table) == 16
+    assert sorted(bench.rows("n")) == list(range(500))
+
+
+@pytest.mark.parametrize(
+    ("destination", "said"),
+    [
+        ({"partition_by": ("nope",)}, "partitionBy: the files have no column 'nope'"),
+        ({"partition_by": ("day(n)",)}, "partitionBy: 'day(n)' does not work on a column of type long"),
+        ({"partition_by": ("week(at)",)}, "partitionBy: 'week(at)' is not a partition"),
+        ({"partition_by": ("bucket(0, n)",)}, "partitionBy: 'bucket(0, n)' is not a partition"),
+        ({"sort_by": ("nope",)}, "sortBy: the files have no column 'nope'"),
+    ],
+)
+async def test_a_destination_that_the_files_do_not_fit_is_refused(
+    bench: EngineBench, destination: dict[str, tuple[str, ...]], said: str
+) -> None:
+    bench.destination = replace(bench.destination, **destination)
+    bench.land("a", parquet(pa.table(COLUMNS)))
+
+    with pytest.raises(ValidationError) as error:
+        await bench.load(format=FormatType.PARQUET)
+
+    assert said in str(error.value)
+    assert await bench.engine.table_state(bench.destination) is None
+
+
+async def test_too_many_partitions_are_refused_and_nothing_stays(bench: EngineBench, tmp_path_factory: pytest.TempPathFactory) -> None:
+    bench.destination = replace(bench.destination, partition_by=("n",))
+    bench.land("a", parquet(pa.table({"n": list(range(10_001))})))
+
+    with pytest.raises(ValidationError, match="10001 partitions"):
+        await bench.load(format=FormatType.PARQUET)
+
+    assert bench.rows() == []
+    assert list((bench.folder.parent / "warehouse").rglob("*.parquet")) == []

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence.directory import SqlDirectory
+from persistence.reader import SqlReader
+from persistence.unit_of_work import SqlUnitOfWorkFactory
+from tests.contracts.persistence.world import World, make_world
+
+
+@pytest.fixture
+async def world(tenant_database: AsyncEngine, directory_database: AsyncEngine) -> World:
+    def reader_of(tenant_id: UUID) -> SqlReader:
+        return SqlReader(tenant_database, tenant_id)
+
+    return await make_world(SqlUnitOfWorkFactory(tenant_database), SqlDirectory(directory_database), reader_of)

@@ -1,0 +1,82 @@
+"""The command line's answers when something is wrong: one line each, and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autoloader.cli import app
+
+NOWHERE = "postgresql+asyncpg://somebody:secret@127.0.0.1:1/nothing"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTOLOADER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTOLOADER_LOCAL_ROOTS", str(tmp_path))
+    return tmp_path
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_database(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOLOADER_DATABASE_URL", database_url)
+    result = CliRunner().invoke(app, ["doctor"])
+    lines = result.output.splitlines()
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[0] for line in lines] == [
+        "ok   database",
+        "ok   migrations",
+        "ok   catalog",
+        "ok   warehouse",
+        "ok   local root",
+    ]
+
+
+def test_doctor_says_in_one_line_each_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOLOADER_DATABASE_URL", NOWHERE)
+    monkeypatch.setenv("AUTOLOADER_LOCAL_ROOTS", str(home / "missing"))
+    monkeypatch.setenv(
+        "AUTOLOADER_CREDENTIALS", '{"lab": {"endpoint_url": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "s3cr3t"}}'
+    )
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["FAIL database", "ok   warehouse", "FAIL local root", "FAIL credential lab"]
+    assert "secret" not in result.output
+    assert "s3cr3t" not in result.output
+
+
+def test_doctor_tells_of_a_database_without_the_schema(home: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOLOADER_DATABASE_URL", empty_database_url)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "FAIL migrations: the schema is at nothing" in result.output
+    assert CliRunner().invoke(app, ["migrate"]).exit_code == 0
+    assert "ok   migrations" in CliRunner().invoke(app, ["doctor"]).output
+
+
+@pytest.mark.parametrize("command", ["up", "worker", "migrate"])
+def test_a_database_that_is_down_is_one_line(home: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("AUTOLOADER_DATABASE_URL", NOWHERE)
+    result = CliRunner().invoke(app, [command])
+    assert result.exit_code == 1
+    assert result.output.startswith("autoloader: the database does not let us in: ")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_a_worker_without_a_shared_database_is_told_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOLOADER_DATABASE_URL", raising=False)
+    result = CliRunner().invoke(app, ["worker"])
+    assert (result.exit_code, result.output) == (1, "autoloader: a worker shares a database: set AUTOLOADER_DATABASE_URL\n")
+
+
+def test_a_setting_that_makes_no_sense_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOLOADER_PORT", "eighty")
+    result = CliRunner().invoke(app, ["up"])
+    assert result.exit_code == 1
+    assert result.output.startswith("autoloader: AUTOLOADER_PORT: ")
+
+
+def test_the_committed_schema_is_the_codes_schema() -> None:
+    assert CliRunner().invoke(app, ["schema", "export", "--check"]).exit_code == 0

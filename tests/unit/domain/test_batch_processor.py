@@ -1,0 +1,9 @@
+"""Claim, load, mark: over the fakes."""
+
+from __future__ import annotations
+
+from tests.contracts.processing import ProcessingContract
+
+
+class TestProcessing(ProcessingContract):
+    pass

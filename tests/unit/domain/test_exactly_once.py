@@ -1,0 +1,232 @@
+"""Whatever workers, crashes, leases and files do, in whatever order: a file's rows are in the table exactly as the ledger says.
+
+Workers run as far as the machine lets them: to one of the engine's hooks, where they may be killed, or taken for dead and then
+wake up. Between the steps, the ledger and the table are compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from domain.errors import LeaseLostError
+from domain.ingestions.entities import Ingestion
+from domain.ledger.entities import BatchStatus, FileStatus, ProcessedFile
+from domain.ports.engine import LoadBatch, TableUnavailableError
+from domain.runs.entities import Run, RunStatus
+from tests.factories import BUCKET, NOW, a_run
+from tests.fakes.database import FakeDatabase
+from tests.fakes.scripted_engine import ROWS
+from tests.workbench import Workbench, make_fake_workbench
+
+HOOKS = ("at_start", "before_commit", "after_commit")
+NAMES = st.sampled_from("abcdef")
+WHICH = st.integers(0, 2)
+
+
+@dataclass
+class Worker:
+    """One call of `process_files`; it waits at each hook for leave to go on."""
+
+    run: Run
+    task: asyncio.Task[Any] | None = None
+    at: str | None = None
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class ExactlyOnce(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.database = FakeDatabase()
+        self.by_task: dict[asyncio.Task[Any], Worker] = {}
+        self.alive: list[Worker] = []
+        """Those that have not ended and have not been killed; each stands at a hook."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.bench: Workbench = self.do(make_fake_workbench(self.database))
+        self.ingestion: Ingestion = self.do(self.bench.ingestion())
+        for hook in HOOKS:
+            setattr(self.bench.engine, hook, self._stop_at(hook))
+        self.land("a", 1)
+
+    def teardown(self) -> None:
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.settle()
+        self.loop.close()
+
+    def do(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def settle(self) -> None:
+        """Let every worker run until it stands at a hook or has ended."""
+        for _ in range(200):
+            self.do(asyncio.sleep(0))
+
+    def _stop_at(self, hook: str) -> Any:
+        async def stop(_: LoadBatch) -> None:
+            task = asyncio.current_task()
+            worker = self.by_task.get(task) if task else None
+            if worker is not None:
+                worker.at = hook
+                worker.leave.clear()
+                await worker.leave.wait()
+                worker.at = None
+
+        return stop
+
+    @rule(name=NAMES, version=st.integers(1, 3))
+    def land(self, name: str, version: int) -> None:
+        self.bench.land(name, content=b"x" * version)
+
+    @rule(name=NAMES, bad=st.booleans())
+    def turn(self, name: str, bad: bool) -> None:
+        if bad:
+            self.bench.engine.bad[BUCKET + name] = "not JSON"
+        else:
+            self.bench.engine.bad.pop(BUCKET + name, None)
+
+    @precondition(lambda self: len(self.alive) < 3)
+    @rule(hooks=st.integers(0, 2))
+    def work(self, hooks: int) -> None:
+        """Another worker begins, whatever the others do: the ledger alone keeps them apart."""
+
+        async def start() -> Worker:
+            async with self.bench.unit_of_work(self.bench.tenant.id) as tx:
+                active = [run for run in self.database.state.runs.values() if run.status is RunStatus.RUNNING]
+                for run in active:
+                    await tx.runs.update_status(run.id, RunStatus.FAILED, at=NOW)
+                run = await tx.runs.create(a_run(ingestion_id=self.ingestion.id))
+                run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
+            return Worker(run)
+
+        async def load(worker: Worker) -> None:
+            bench = self.bench
+            await bench.discovery.discover(self.ingestion, bench.tenant.grants, worker.run)
+            async with bench.unit_of_work(bench.tenant.id) as tx:
+                await tx.files.requeue_due_failures(self.ingestion.id, max_retries=100)
+            await bench.processor.process_files(worker.run, self.ingestion, bench.tenant.grants)
+
+        worker: Worker = self.do(start())
+        worker.task = self.loop.create_task(load(worker))
+        # How it ended is looked at by who sets it going, if anybody does.
+        worker.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.by_task[worker.task] = worker
+        self.alive.append(worker)
+        self._settle_and_count()
+        if worker in self.alive:
+            self.go_on(self.alive.index(worker), hooks)
+
+    @precondition(lambda self: self.alive)
+    @rule(which=WHICH, hooks=st.integers(1, 4))
+    def go_on(self, which: int, hooks: int) -> None:
+        """Past so many hooks, or to the end."""
+        worker = self._worker(which)
+        for _ in range(hooks):
+            worker.leave.set()
+            self._settle_and_count()
+
+    @precondition(lambda self: self.alive)
+    @rule(which=WHICH)
+    def is_taken_for_dead_and_wakes_up(self, which: int) -> None:
+        self.all_are_taken_for_dead()
+        self.go_on(which, 1)
+
+    @precondition(lambda self: self.alive)
+    @rule(which=WHICH)
+    def cancel(self, which: int) -> None:
+        """The server is stopped in an orderly way."""
+        worker = self._worker(which)
+        assert worker.task is not None
+        worker.task.cancel()
+        self._settle_and_count()
+        assert worker not in self.alive
+
+    @precondition(lambda self: self.alive)
+    @rule(which=WHICH)
+    def kill(self, which: int) -> None:
+        """Nobody will ever give it leave to go on: its leases are all that remains of it."""
+        self.alive.remove(self._worker(which))
+
+    @rule()
+    def all_are_taken_for_dead(self) -> None:
+        self.do(self.bench.expire_leases())
+        self.do(self.bench.pipeline.recover_lost())
+
+    @rule()
+    def time_passes(self) -> None:
+        self.do(self.bench.expire_leases())
+
+    @precondition(lambda self: self.alive)
+    @rule(which=WHICH)
+    def catalog_is_away_for_a_while(self, which: int) -> None:
+        self.bench.engine.unavailable = TableUnavailableError("the catalog does not answer")
+        self.all_are_taken_for_dead()
+        self.go_on(which, 1)
+        self.bench.engine.unavailable = None
+
+    @invariant()
+    def rows_are_in_the_table_once_or_not_at_all(self) -> None:
+        for file in self._files():
+            loads = self._loads(file)
+            if file.status is FileStatus.SUCCESS:
+                assert loads == 1, file
+                assert file.rows == ROWS
+            elif file.status is FileStatus.PROCESSING:
+                assert loads <= 1, file
+                assert self.database.state.batches[file.batch_id].status is BatchStatus.CLAIMED  # type: ignore[index]  # in work
+            else:
+                assert loads == 0, file
+
+    @invariant()
+    def counters_add_up(self) -> None:
+        state = self.database.state
+        successes = sum(attempt.outcome is FileStatus.SUCCESS for attempt in state.attempts.values())
+        assert sum(run.files_processed for run in state.runs.values()) == successes
+        assert sum(run.rows_written for run in state.runs.values()) == successes * ROWS
+        assert sum(run.files_failed for run in state.runs.values()) == sum(
+            attempt.outcome is FileStatus.FAILED for attempt in state.attempts.values()
+        )
+
+    @rule()
+    def in_the_end_everything_is_settled(self) -> None:
+        """Time and one more run: every good file is loaded, and nothing is in work."""
+        while self.alive:
+            self.go_on(0, 1)
+        self.all_are_taken_for_dead()
+        self.work(0)
+        while self.alive:
+            self.go_on(0, 1)
+        for file in self._files():
+            bad = file.path in self.bench.engine.bad
+            assert file.status is FileStatus.SUCCESS or (bad and file.status is FileStatus.FAILED), file
+
+    def _worker(self, which: int) -> Worker:
+        return self.alive[which % len(self.alive)]
+
+    def _settle_and_count(self) -> None:
+        """Let workers run, and part from those that have ended; what may end them is known."""
+        self.settle()
+        for worker in [worker for worker in self.alive if worker.task is not None and worker.task.done()]:
+            self.alive.remove(worker)
+            error = None if worker.task is None or worker.task.cancelled() else worker.task.exception()
+            assert error is None or isinstance(error, LeaseLostError | TableUnavailableError), error
+
+    def _files(self) -> list[ProcessedFile]:
+        return list(self.database.state.files.values())
+
+    def _loads(self, file: ProcessedFile) -> int:
+        table = self.bench.engine.tables.get(self.ingestion.destination.key)
+        return table.loads_of(file.path) if table else 0
+
+
+TestExactlyOnce = ExactlyOnce.TestCase
+TestExactlyOnce.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)

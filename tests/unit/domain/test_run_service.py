@@ -1,0 +1,151 @@
+"""How runs come to be."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from domain.errors import ConflictError, ConflictReason, NotFoundError
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ports.unit_of_work import Subject, Topic
+from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.runs.service import RunRequest, RunService
+from domain.states import RUNNABLE
+from domain.tenants import Principal
+from tests.factories import NOW, a_principal, a_schedule, a_tenant
+from tests.workbench import Workbench
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def service(bench: Workbench) -> RunService:
+    return RunService(bench.unit_of_work, bench.clock)
+
+
+@pytest.fixture
+def me(bench: Workbench) -> Principal:
+    return a_principal(bench.tenant)
+
+
+async def ask(service: RunService, me: Principal, id: UUID, key: str | None = None) -> Run:
+    return await service.run_ingestion(me, RunRequest(ingestion_id=id, idempotency_key=key))
+
+
+async def runs_of(bench: Workbench, ingestion: Ingestion) -> list[Run]:
+    async with bench.unit_of_work(ingestion.tenant_id) as tx:
+        return list(await tx.runs.get_runs_by_ingestion(ingestion.id, limit=100))
+
+
+async def scheduled(bench: Workbench, **fields: object) -> Ingestion:
+    return await bench.ingestion(**{"status": IngestionStatus.ACTIVE, "schedule": a_schedule(), "next_due_at": NOW} | fields)
+
+
+class TestByHand:
+    async def test_a_run_is_queued_and_to_be_reconciled(self, service: RunService, me: Principal, bench: Workbench) -> None:
+        ingestion = await bench.ingestion()
+        run = await ask(service, me, ingestion.id)
+        assert (run.status, run.trigger, run.queued_at, run.due_at) == (RunStatus.QUEUED, RunTrigger.MANUAL, NOW, None)
+        (entry,) = await bench.directory.take_outbox(10, visible_after_seconds=60)
+        assert (entry.topic, entry.subject) == (Topic.RUN, Subject(bench.tenant.id, run.id))
+
+    @pytest.mark.parametrize("status", IngestionStatus)
+    async def test_only_what_may_be_run(self, service: RunService, me: Principal, bench: Workbench, status: IngestionStatus) -> None:
+        ingestion = await bench.ingestion(status=status)
+        if status in RUNNABLE:
+            assert (await ask(service, me, ingestion.id)).ingestion_id == ingestion.id
+        elif status is IngestionStatus.DELETING:
+            with pytest.raises(NotFoundError):
+                await ask(service, me, ingestion.id)
+        else:
+            with pytest.raises(ConflictError) as caught:
+                await ask(service, me, ingestion.id)
+            assert caught.value.reason is ConflictReason.WRONG_STATE
+            assert await runs_of(bench, ingestion) == []
+
+    async def test_anothers_ingestion_is_not_there(self, service: RunService, bench: Workbench) -> None:
+        stranger = a_principal(await bench.directory.ensure_tenant(a_tenant()))
+        ingestion = await bench.ingestion()
+        for id in (ingestion.id, uuid4()):
+            with pytest.raises(NotFoundError):
+                await ask(service, stranger, id)
+
+    async def test_one_run_at_a_time(self, service: RunService, me: Principal, bench: Workbench) -> None:
+        ingestion = await bench.ingestion()
+        results = await asyncio.gather(*(ask(service, me, ingestion.id) for _ in range(10)), return_exceptions=True)
+        refused = [result for result in results if isinstance(result, ConflictError)]
+        assert {error.reason for error in refused} == {ConflictReason.RUN_ACTIVE}
+        assert (len(refused), len(await runs_of(bench, ingestion))) == (9, 1)
+
+    async def test_a_request_that_comes_again_is_the_same_run(self, service: RunService, me: Principal, bench: Workbench) -> None:
+        ingestion, other = await bench.ingestion(), await bench.ingestion()
+        runs = await asyncio.gather(*(ask(service, me, ingestion.id, "k") for _ in range(10)))
+        assert len({run.id for run in runs}) == 1
+        with pytest.raises(ConflictError) as caught:
+            await ask(service, me, other.id, "k")
+        assert caught.value.reason is ConflictReason.IDEMPOTENCY_KEY_REUSED
+
+
+class TestBySchedule:
+    async def test_a_firing_makes_one_run_though_ten_schedulers_look(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        queued = await asyncio.gather(*(service.fire_due_schedules(bench.directory) for _ in range(10)))
+        assert sum(queued) == 1
+        (run,) = await runs_of(bench, ingestion)
+        assert (run.trigger, run.due_at, run.status) == (RunTrigger.SCHEDULED, NOW, RunStatus.QUEUED)
+        assert (await bench.stored(ingestion)).next_due_at == NOW + HOUR
+        (entry,) = await bench.directory.take_outbox(10, visible_after_seconds=60)
+        assert entry.subject == Subject(bench.tenant.id, run.id)
+
+    async def test_missed_firings_become_one_run(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench, next_due_at=NOW - 5 * HOUR)
+        assert await service.fire_due_schedules(bench.directory) == 1
+        (run,) = await runs_of(bench, ingestion)
+        assert run.due_at == NOW - 5 * HOUR
+        assert (await bench.stored(ingestion)).next_due_at == NOW + HOUR
+
+    async def test_each_firing_in_its_time(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        for fired in range(1, 4):
+            assert await service.fire_due_schedules(bench.directory) == 1
+            assert await service.fire_due_schedules(bench.directory) == 0
+            async with bench.unit_of_work(bench.tenant.id) as tx:
+                run = (await tx.runs.get_runs_by_ingestion(ingestion.id, limit=1))[0]
+                await tx.runs.update_status(run.id, RunStatus.CANCELLED, at=NOW)
+            bench.clock.advance(seconds=3_600)
+            assert len(await runs_of(bench, ingestion)) == fired
+
+    async def test_what_is_not_active_or_not_due_does_not_fire(self, service: RunService, bench: Workbench) -> None:
+        await scheduled(bench, status=IngestionStatus.PAUSED)
+        await scheduled(bench, next_due_at=NOW + timedelta(seconds=1))
+        assert await service.fire_due_schedules(bench.directory) == 0
+
+    async def test_a_firing_that_meets_an_active_run_is_passed_over(self, service: RunService, me: Principal, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        by_hand = await ask(service, me, ingestion.id)
+        assert await service.fire_due_schedules(bench.directory) == 0
+        assert await runs_of(bench, ingestion) == [by_hand]
+        assert (await bench.stored(ingestion)).next_due_at == NOW + HOUR
+
+    async def test_a_firing_that_has_its_run_moves_on(self, service: RunService, bench: Workbench) -> None:
+        """As when the clock of another server was ahead: it must not be due for ever."""
+        ingestion = await scheduled(bench)
+        await bench.queue(ingestion, due_at=NOW, status=RunStatus.SUCCESS)
+        assert await service.fire_due_schedules(bench.directory) == 0
+        assert (await bench.stored(ingestion)).next_due_at == NOW + HOUR
+
+    async def test_one_that_cannot_fire_does_not_stop_the_others(self, service: RunService, bench: Workbench) -> None:
+        broken = await scheduled(bench, schedule=a_schedule(timezone="Mars/Olympus"), next_due_at=NOW - HOUR)
+        sound = await scheduled(bench)
+        assert await service.fire_due_schedules(bench.directory) == 1
+        assert await runs_of(bench, broken) == []
+        assert len(await runs_of(bench, sound)) == 1
+
+    async def test_no_more_than_asked(self, service: RunService, bench: Workbench) -> None:
+        for _ in range(3):
+            await scheduled(bench)
+        assert await service.fire_due_schedules(bench.directory, limit=2) == 2
+        assert await service.fire_due_schedules(bench.directory, limit=2) == 1

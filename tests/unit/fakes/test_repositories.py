@@ -1,0 +1,80 @@
+"""The fakes keep the contracts of the ports that they stand in for."""
+
+from __future__ import annotations
+
+from tests.contracts.persistence.access import ApiKeyRepositoryContract, AuditTrailContract
+from tests.contracts.persistence.background import DirectoryContract, IdempotencyContract, OutboxContract
+from tests.contracts.persistence.batches import BatchRepositoryContract, SchemaVersionRepositoryContract
+from tests.contracts.persistence.ingestions import IngestionRepositoryContract
+from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
+from tests.contracts.persistence.reader import NodesContract, PagesContract
+from tests.contracts.persistence.runs import RunRepositoryContract
+from tests.contracts.persistence.tenant_scope import TenantScopeContract
+
+
+class TestApiKeys(ApiKeyRepositoryContract):
+    pass
+
+
+class TestAuditTrail(AuditTrailContract):
+    pass
+
+
+class TestIngestions(IngestionRepositoryContract):
+    pass
+
+
+class TestRuns(RunRepositoryContract):
+    pass
+
+
+class TestDiscovery(DiscoveryContract):
+    pass
+
+
+class TestClaims(ClaimContract):
+    pass
+
+
+class TestLookups(LookupContract):
+    pass
+
+
+class TestMarks(MarkContract):
+    pass
+
+
+class TestBatches(BatchRepositoryContract):
+    pass
+
+
+class TestSchemaVersions(SchemaVersionRepositoryContract):
+    pass
+
+
+class TestIdempotency(IdempotencyContract):
+    pass
+
+
+class TestOutbox(OutboxContract):
+    pass
+
+
+class TestDirectory(DirectoryContract):
+    pass
+
+
+class TestTenantScope(TenantScopeContract):
+    pass
+
+
+class TestNodes(NodesContract):
+    pass
+
+
+class TestPages(PagesContract):
+    pass
+
+
+class TestByHand(ByHandContract):
+    pass
