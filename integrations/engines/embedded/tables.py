@@ -38,6 +38,7 @@ from pyiceberg.types import (
     TimeType,
     UUIDType,
 )
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from domain.errors import DomainError, ValidationError
 from domain.ingestions.entities import Destination
@@ -150,7 +151,12 @@ class Tables:
                 settings = self._settings
                 # A connection that died with the database's last restart is replaced, not an error.
                 own = {"uri": settings.catalog_uri, "warehouse": settings.warehouse, "pool_pre_ping": "true"}
-                self._catalog = SqlCatalog(settings.catalog_name, **settings.catalog_properties, **own)
+                properties = {**settings.catalog_properties, **own}
+                try:
+                    self._catalog = SqlCatalog(settings.catalog_name, **properties)
+                except (IntegrityError, ProgrammingError):
+                    # Another process has made the catalog's tables since PyIceberg looked for them: now they are there.
+                    self._catalog = SqlCatalog(settings.catalog_name, **properties)
             return self._catalog
 
     def close(self) -> None:
@@ -167,12 +173,20 @@ class Tables:
         identifier = self._identifier(destination)
         schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
         spec, order = _partition_spec(destination, schema), _sort_order(destination, schema)
-        with suppress(NamespaceAlreadyExistsError):
-            if not self.catalog.namespace_exists((destination.database,)):
-                self.catalog.create_namespace((destination.database,))
+        self._ensure_namespace(destination.database)
         with suppress(TableAlreadyExistsError):
             return self.catalog.create_table(identifier, schema, partition_spec=spec, sort_order=order, properties=TABLE_PROPERTIES)
         return self.catalog.load_table(identifier)
+
+    def _ensure_namespace(self, name: str) -> None:
+        try:
+            self.catalog.create_namespace((name,))
+        except NamespaceAlreadyExistsError:
+            pass
+        except IntegrityError:
+            # PyIceberg looks and then inserts: another load may have come between.
+            if not self.catalog.namespace_exists((name,)):
+                raise
 
     def drop(self, destination: Destination) -> bool:
         try:
