@@ -12,6 +12,7 @@ from domain.access.api_keys import ApiKeyService
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
+from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
@@ -36,6 +37,7 @@ class Services:
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService
+    completeness: CompletenessService
     system: SystemService
     reader: Callable[[UUID], Reader]
 
