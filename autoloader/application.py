@@ -33,6 +33,7 @@ from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
+from domain.ledger.table_care import TableCareService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -147,7 +148,14 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             reader=lambda tenant_id: SqlReader(database, tenant_id),
         )
         background = Background(
-            database_url, directory, orchestrator, runs, pipeline, resets, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
+            database_url,
+            directory,
+            orchestrator,
+            runs,
+            pipeline,
+            resets,
+            TableCareService(unit_of_work, engines),
+            recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
         yield Application(settings, database, directory, services, pipeline, engine, background)
 
