@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ from domain.system import SystemService
 from domain.tenants import Grants, Tenant
 from graphql_api.authentication import Authentication
 from graphql_api.context import Services
+from graphql_api.limits.limits import Limits
+from graphql_api.limits.rate import CostRate
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
@@ -146,6 +149,12 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 }
             ),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
+            limits=Limits(
+                settings.max_operation_cost,
+                CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
+                settings.operation_timeout_seconds,
+                settings.introspection,
+            ),
         )
         background = Background(
             database_url,

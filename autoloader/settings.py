@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
     oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
+    max_operation_cost: int = Field(default=50_000, ge=1, description="What one operation of the API may cost.")
+    cost_per_second: float = Field(default=50_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
+    cost_burst: float = Field(default=1_000_000, gt=0, description="What they may cost at once, after a pause.")
+    operation_timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, description="How long one operation of the API may take.")
+    introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
+    ide: bool = Field(default=True, description="Whether GraphiQL is served.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("local_roots", mode="before")

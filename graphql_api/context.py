@@ -21,6 +21,7 @@ from domain.runs.service import RunService
 from domain.system import SystemService
 from domain.tenants import Principal
 from graphql_api.authentication import Authentication
+from graphql_api.limits.limits import Limits
 from graphql_api.loaders import Loaders
 
 
@@ -40,6 +41,7 @@ class Services:
     completeness: CompletenessService
     system: SystemService
     reader: Callable[[UUID], Reader]
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)

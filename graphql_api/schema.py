@@ -9,6 +9,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 import graphql_api.types.enums  # noqa: F401  # registers the domain's enums before any type that uses them
+from graphql_api.limits.extension import LimitOperations
 from graphql_api.masking import MaskUnexpectedErrors
 from graphql_api.operations.mutations import Mutation
 from graphql_api.operations.queries import Query
@@ -36,6 +37,7 @@ schema = _Schema(
     exception_handlers=EXCEPTION_HANDLERS,
     extensions=[
         MaskUnexpectedErrors,
+        LimitOperations,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
         lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),

@@ -12,6 +12,7 @@ from strawberry.types import Info as StrawberryInfo
 from domain.access.entities import ApiKey, AuditEvent
 from domain.errors import ForbiddenError
 from domain.tenants import Role
+from graphql_api.limits.cost_directive import Cost
 
 NODE_ROLES: Mapping[type, Role] = {ApiKey: Role.ADMIN, AuditEvent: Role.ADMIN}
 """What `node(id:)` asks for, by the entity; VIEWER for the others."""
@@ -39,6 +40,9 @@ class RequireRole(FieldExtension):
         return await next_(source, info, **kwargs)
 
 
-def guarded(result: Any, *, role: Role, description: str) -> Any:
+def guarded(result: Any, *, role: Role, description: str, cost: Cost | None = None) -> Any:
     """A root field that gives the union `result`, for callers with at least `role`."""
-    return strawberry.field(graphql_type=result, description=f"{description} Role: {role}.", extensions=[RequireRole(role)])
+    directives = () if cost is None else (cost,)
+    return strawberry.field(
+        graphql_type=result, description=f"{description} Role: {role}.", extensions=[RequireRole(role)], directives=directives
+    )
