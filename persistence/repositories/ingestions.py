@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
+from domain.activity.entities import ActivityKind
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.states import INGESTION
@@ -27,7 +28,9 @@ class SqlIngestionRepository:
 
     async def create(self, ingestion: Ingestion) -> Ingestion:
         values = values_of(ingestion) | {"tenant_id": self._scope.tenant_id, "destination_key": ingestion.destination.key}
-        return await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
+        created = await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
+        self._scope.activity.add(ActivityKind.INGESTION_CREATED, created.id)
+        return created
 
     async def get_by_id(self, id: UUID, *, for_update: bool = False) -> Ingestion | None:
         statement = self._scope.select(Ingestion).where(ingestions.c.id == id)
@@ -52,7 +55,9 @@ class SqlIngestionRepository:
             .values(values)
             .returning(*columns_of(Ingestion))
         )
-        return await self._write(statement, ingestion)
+        updated = await self._write(statement, ingestion)
+        self._scope.activity.add(ActivityKind.INGESTION_UPDATED, updated.id)
+        return updated
 
     async def update_status(self, id: UUID, status: IngestionStatus, *, next_due_at: datetime | None) -> Ingestion:
         values: dict[str, Any] = {"status": status, "next_due_at": next_due_at, "version": ingestions.c.version + 1}
@@ -71,6 +76,7 @@ class SqlIngestionRepository:
                 raise NotFoundError("ingestion")
             INGESTION.require(present.status, status)
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion is being changed by somebody else")
+        self._scope.activity.add(ActivityKind.INGESTION_STATUS_CHANGED, changed.id)
         return changed
 
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None:
@@ -89,7 +95,10 @@ class SqlIngestionRepository:
         return found
 
     async def delete(self, id: UUID) -> bool:
-        return await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0
+        deleted = await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0
+        if deleted:
+            self._scope.activity.add(ActivityKind.INGESTION_DELETED, id)
+        return deleted
 
     async def _touch(self, id: UUID, **values: Any) -> None:
         await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id).values(values))
