@@ -9,6 +9,7 @@ from uuid import UUID
 from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
+from domain.activity.feed import ActivityFeed
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.service import IngestionService
 from domain.ledger.explanation import ExplanationService
@@ -20,6 +21,7 @@ from domain.system import SystemService
 from domain.tenants import Principal
 from graphql_api.authentication import Authentication
 from graphql_api.loaders import Loaders
+from graphql_api.streams.open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Services:
     explanation: ExplanationService
     system: SystemService
     reader: Callable[[UUID], Reader]
+    activity: ActivityFeed
+    streams: OpenStreams
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,10 @@ class _Woken:
         self._event.set()
 
     async def wait(self, seconds: float) -> None:
+        # Not `wait_for`, which swallows a cancellation that comes together with the event.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         self._event.clear()
 
 
@@ -72,7 +74,8 @@ class SqlNotifications:
                     self._wake_all()
                     while not gone.is_set():
                         with suppress(TimeoutError):
-                            await asyncio.wait_for(gone.wait(), _CHECK_SECONDS)
+                            async with asyncio.timeout(_CHECK_SECONDS):
+                                await gone.wait()
                             break
                         # A connection may be dead and not know it.
                         await connection.execute("SELECT 1", timeout=_CHECK_SECONDS)
