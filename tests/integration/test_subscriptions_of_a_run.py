@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from autoloader.application import background_work, open_application
+from autoloader.settings import Settings
+from domain.activity.entities import ActivityKind
 from graphql_api.app import create_app
+from persistence.tables import activity_events
 from tests.fixtures.application import RUN, Running
 from tests.fixtures.streams import socket
 
@@ -39,6 +48,32 @@ async def test_a_run_is_followed_from_its_queue_to_its_end(running: Running) -> 
     assert states[-1] == {"status": "SUCCESS", "filesProcessed": 3, "rowsWritten": 3, "progress": 1.0}
     assert states == [state for number, state in enumerate(states) if not number or state != states[number - 1]]
     assert [state["progress"] for state in states] == sorted(state["progress"] for state in states)
+
+
+async def test_background_work_forgets_what_is_too_old_to_go_on_from(database_url: str, database: AsyncEngine, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", database_url=database_url)
+    async with open_application(settings, database_url) as application:
+        tenant = await application.ensure_local_tenant()
+        rows = [
+            {
+                "tenant_id": tenant.id,
+                "kind": ActivityKind.RUN_ENDED,
+                "ingestion_id": tenant.id,
+                "at": datetime.now(UTC) - timedelta(days=days),
+            }
+            for days in (30, 8, 6)
+        ]
+        async with database.begin() as connection:
+            await connection.execute(insert(activity_events), rows)
+        async with background_work(application), asyncio.timeout(30):
+            while len(kept := await _moments(database)) == len(rows):
+                await asyncio.sleep(0.02)
+    assert kept == [rows[-1]["at"]]
+
+
+async def _moments(database: AsyncEngine) -> list[Any]:
+    async with database.connect() as connection:
+        return list((await connection.scalars(select(activity_events.c.at))).all())
 
 
 async def _is_followed(running: Running, connected: Any) -> None:

@@ -22,6 +22,8 @@ from tests.contracts.persistence.world import World
 from tests.factories import an_ingestion
 from tests.fixtures.statements import Statements
 
+_LISTENING = "datname = current_database() AND application_name = 'autoloader notifications'"
+
 
 class Late:
     """A transaction that has written and is kept open, until `commit`."""
@@ -143,6 +145,39 @@ async def test_followers_of_two_processes_see_what_either_changes_though_every_c
             await hub.close()
 
 
+async def test_what_happens_while_nothing_is_heard_is_told_when_it_is_again(
+    world: World, database: AsyncEngine, tenant_database: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = SqlNotifications(database_url)
+    try:
+        stream = await feed_over(tenant_database, hub, patience_seconds=3_600).activity(world.tenant.id)
+        following = asyncio.create_task(first(stream, 1))
+        await both_listen(database, processes=1)
+        away = asyncio.Event()
+        connect = hub._connection
+
+        def refused() -> Any:
+            away.set()
+            raise ConnectionRefusedError
+
+        monkeypatch.setattr(hub, "_connection", refused)
+        async with database.connect() as opened:
+            await opened.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '% notifications' AND datname = current_database()"
+                )
+            )
+        async with asyncio.timeout(20):
+            await away.wait()
+        ingestion = await world.ingestion()
+        assert not following.done()
+        monkeypatch.setattr(hub, "_connection", connect)
+        async with asyncio.timeout(20):
+            assert [event.ingestion_id for event in await following] == [ingestion.id]
+    finally:
+        await hub.close()
+
+
 async def test_a_follower_is_woken_by_the_commit_and_not_by_its_patience(
     world: World, tenant_database: AsyncEngine, database: AsyncEngine, database_url: str
 ) -> None:
@@ -179,10 +214,7 @@ async def first(stream: Any, count: int) -> list[ActivityEvent]:
 
 async def both_listen(database: AsyncEngine, *, processes: int = 2) -> None:
     """Return when that many connections listen: each has said so last."""
-    listening = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
-        " AND application_name = 'autoloader notifications' AND query LIKE 'LISTEN%'"
-    )
+    listening = text(f"SELECT count(*) FROM pg_stat_activity WHERE {_LISTENING} AND state = 'idle' AND query LIKE 'LISTEN%'")
     async with asyncio.timeout(20):
         while True:
             async with database.connect() as opened:
