@@ -46,7 +46,6 @@ async def test_a_run_is_followed_from_its_queue_to_its_end(running: Running) -> 
     assert kinds == ["RUN_QUEUED", "RUN_STARTED", *["RUN_PROGRESSED"] * 2, "SCHEMA_CHANGED", "RUN_PROGRESSED", "RUN_ENDED"]
     states = [state["runUpdated"] for state in told["run"]]
     assert states[-1] == {"status": "SUCCESS", "filesProcessed": 3, "rowsWritten": 3, "progress": 1.0}
-    assert states == [state for number, state in enumerate(states) if not number or state != states[number - 1]]
     assert [state["progress"] for state in states] == sorted(state["progress"] for state in states)
 
 
@@ -54,15 +53,8 @@ async def test_background_work_forgets_what_is_too_old_to_go_on_from(database_ur
     settings = Settings(home=tmp_path / "home", database_url=database_url)
     async with open_application(settings, database_url) as application:
         tenant = await application.ensure_local_tenant()
-        rows = [
-            {
-                "tenant_id": tenant.id,
-                "kind": ActivityKind.RUN_ENDED,
-                "ingestion_id": tenant.id,
-                "at": datetime.now(UTC) - timedelta(days=days),
-            }
-            for days in (30, 8, 6)
-        ]
+        event = {"tenant_id": tenant.id, "kind": ActivityKind.RUN_ENDED, "ingestion_id": tenant.id}
+        rows = [event | {"at": datetime.now(UTC) - timedelta(days=days)} for days in (30, 8, 6)]
         async with database.begin() as connection:
             await connection.execute(insert(activity_events), rows)
         async with background_work(application), asyncio.timeout(30):

@@ -162,11 +162,7 @@ async def test_what_happens_while_nothing_is_heard_is_told_when_it_is_again(
 
         monkeypatch.setattr(hub, "_connection", refused)
         async with database.connect() as opened:
-            await opened.execute(
-                text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '% notifications' AND datname = current_database()"
-                )
-            )
+            await opened.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {_LISTENING}"))
         async with asyncio.timeout(20):
             await away.wait()
         ingestion = await world.ingestion()
