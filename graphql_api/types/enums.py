@@ -22,7 +22,7 @@ from domain.ingestions.entities import (
 )
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.system import ComponentStatus
 from domain.tenants import Role
 
@@ -133,6 +133,13 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "CANCELLED": "It was stopped.",
         },
     ),
+    RefreshMode: (
+        "What is loaded again once the table is gone.",
+        {
+            "FULL": "Everything: the ledger forgets the files, and what lies at the source is found anew.",
+            "NEW_ONLY": "Only what was never loaded: what was loaded before stays out of the new table.",
+        },
+    ),
     RunTrigger: (
         "Why a run came to be.",
         {
@@ -159,6 +166,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         "Where a path stands between the source and the table.",
         {
             "LOADED": "Its rows are in the table.",
+            "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
             "LOADED_THEN_CHANGED": "Its rows are in the table, and the source holds other content by now.",
             "LOADING": "A run has it in hand.",
             "WAITING": "The next run loads it.",
@@ -178,6 +186,8 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "INGESTION_CREATED": "An ingestion was created.",
             "INGESTION_UPDATED": "An ingestion was changed.",
             "INGESTION_STATUS_CHANGED": "An ingestion has another status.",
+            "INGESTION_RESET_BEGUN": "A refresh, a clear or a deletion was decided: its table or files go before anything more is loaded.",
+            "INGESTION_RESET_DONE": "What a refresh, a clear or a deletion has decided is done.",
             "INGESTION_DELETED": "An ingestion is gone.",
             "RUN_QUEUED": "A run was asked for.",
             "RUN_STARTED": "A worker took a run up.",

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "fb4f6fdbe2b5"
-down_revision = "5c1f0a7be2d4"
+down_revision = "3e5fc16c1a29"
 branch_labels = None
 depends_on = None
 
@@ -23,9 +23,9 @@ def upgrade() -> None:
         sa.Column("ingestion_id", sa.Uuid(), nullable=False),
         sa.Column("run_id", sa.Uuid(), nullable=True),
         sa.CheckConstraint(
-            "kind IN ('INGESTION_CREATED', 'INGESTION_UPDATED', 'INGESTION_STATUS_CHANGED', 'INGESTION_DELETED', 'RUN_QUEUED', "
-            "'RUN_STARTED', 'RUN_PROGRESSED', 'RUN_CANCELLING', 'RUN_ENDED', 'FILES_RETRIED', 'FILES_SKIPPED', 'FILES_FORGOTTEN', "
-            "'SCHEMA_CHANGED')",
+            "kind IN ('INGESTION_CREATED', 'INGESTION_UPDATED', 'INGESTION_STATUS_CHANGED', 'INGESTION_RESET_BEGUN', "
+            "'INGESTION_RESET_DONE', 'INGESTION_DELETED', 'RUN_QUEUED', 'RUN_STARTED', 'RUN_PROGRESSED', 'RUN_CANCELLING', "
+            "'RUN_ENDED', 'FILES_RETRIED', 'FILES_SKIPPED', 'FILES_FORGOTTEN', 'SCHEMA_CHANGED')",
             name=op.f("ck_activity_events_kind"),
         ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_activity_events_tenant_id"), ondelete="CASCADE"),

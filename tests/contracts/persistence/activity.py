@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from domain.activity.entities import ActivityEvent, ActivityKind, Place
-from domain.ingestions.entities import IngestionStatus
+from domain.ingestions.entities import IngestionStatus, Reset
 from domain.ports.activity import ActivityLog, Listener, Notifications
 from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import UnitOfWork
@@ -155,17 +155,28 @@ class ActivityLogContract:
         ]
 
 
+async def _update(tx: UnitOfWork, victim: Victim) -> None:
+    present = await tx.ingestions.get_by_id(victim.ingestion.id)
+    assert present is not None
+    await tx.ingestions.update(present)
+
+
 Change = Callable[[UnitOfWork, Victim], Awaitable[Any]]
 _K = ActivityKind
 _SCHEMA_2 = a_schema("id", "name: string")
 
 TELLING: Mapping[str, tuple[Change, ActivityKind]] = {
     "ingestions.create": (lambda tx, v: tx.ingestions.create(an_ingestion(tenant_id=tx.tenant_id)), _K.INGESTION_CREATED),
-    "ingestions.update": (lambda tx, v: tx.ingestions.update(v.ingestion), _K.INGESTION_UPDATED),
+    "ingestions.update": (_update, _K.INGESTION_UPDATED),
     "ingestions.update_status": (
         lambda tx, v: tx.ingestions.update_status(v.ingestion.id, IngestionStatus.PAUSED, next_due_at=None),
         _K.INGESTION_STATUS_CHANGED,
     ),
+    "ingestions.begin_reset": (
+        lambda tx, v: tx.ingestions.begin_reset(v.ingestion.id, Reset(uuid4()), generation=2, checkpoint_path="x"),
+        _K.INGESTION_RESET_BEGUN,
+    ),
+    "ingestions.finish_reset": (lambda tx, v: tx.ingestions.finish_reset(v.ingestion.id, v.reset.id), _K.INGESTION_RESET_DONE),
     "ingestions.delete": (lambda tx, v: tx.ingestions.delete(v.ingestion.id), _K.INGESTION_DELETED),
     "runs.create": (lambda tx, v: tx.runs.create(a_run(ingestion_id=v.ingestion.id, status=RunStatus.SUCCESS)), _K.RUN_ENDED),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.CANCELLING, at=NOW), _K.RUN_CANCELLING),
@@ -185,6 +196,7 @@ SILENT: Mapping[str, frozenset[str]] = {
         {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
+            *("runs.get_active", "runs.hold_running", "files.count_by_status", "batches.get_abandoned"),
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
             *("api_keys.hold_admins",),
@@ -235,6 +247,7 @@ class ActivityOfEveryMethodContract:
             await tx.files.skip(FileSelection(ids=(1,)), reason="so")
             await tx.files.delete_by_ingestion(ingestion.id)
             await tx.ingestions.delete(uuid4())
+            await tx.ingestions.finish_reset(ingestion.id, uuid4())
             await tx.runs.update_metrics(uuid4(), RunMetrics(1))
         assert await everything_after(followed.log, place) == []
 
