@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from domain.activity.feed import KEPT_SECONDS
 from domain.errors import DomainError
 from domain.ingestions.resets import ResetService
 from domain.ledger.table_care import TableCareService
@@ -23,6 +24,8 @@ _LOOK_AGAIN_SECONDS = 2.0
 _VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
+_FORGET_EVERY_SECONDS = 60.0
+_FORGOTTEN_AT_ONCE = 10_000
 
 
 class Background:
@@ -65,10 +68,14 @@ class Background:
 
     async def _work(self, ownership: Ownership) -> None:
         recovered_at = -self._recover_every_seconds
+        forgot_at = -_FORGET_EVERY_SECONDS
         while True:
             if time.monotonic() - recovered_at >= self._recover_every_seconds:
                 await self._pipeline.recover_lost()
                 recovered_at = time.monotonic()
+            if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
+                await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+                forgot_at = time.monotonic()
             await self._runs.fire_due_schedules(self._directory)
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:

@@ -9,6 +9,7 @@ from uuid import UUID
 from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
+from domain.activity.feed import ActivityFeed
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
@@ -23,6 +24,7 @@ from domain.tenants import Principal
 from graphql_api.authentication import Authentication
 from graphql_api.limits.limits import Limits
 from graphql_api.loaders import Loaders
+from graphql_api.streams.open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Services:
     system: SystemService
     reader: Callable[[UUID], Reader]
     limits: Limits
+    activity: ActivityFeed
+    streams: OpenStreams
 
 
 @dataclass(frozen=True, slots=True)

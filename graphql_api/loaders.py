@@ -49,6 +49,12 @@ class Loaders:
         self.pages: DataLoader[PageKey, Page[Any]] = DataLoader(load_fn=self._load_pages)
         self.counts: DataLoader[CountKey, int] = DataLoader(load_fn=self._load_counts)
 
+    def forget(self) -> None:
+        """From now on the world is looked at afresh: for subscriptions, whose requests last."""
+        for loader in vars(self).values():
+            if isinstance(loader, DataLoader):
+                loader.clear_all()
+
     async def node(self, entity: type[V], id: EntityId | None) -> V | None:
         """The entity, or None when it is not there, not the tenant's, or `id` is None."""
         if id is None:

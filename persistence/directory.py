@@ -22,7 +22,7 @@ from persistence.database import connection, transaction
 from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
-from persistence.tables import api_keys, batches, ingestions, outbox, runs, tenants
+from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants
 
 
 class SqlDirectory:
@@ -109,6 +109,13 @@ class SqlDirectory:
         values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error}
         async with transaction(self._engine) as opened:
             await opened.execute(update(outbox).where(*_still(entry)).values(values))
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        # By the oldest ids, which are about the oldest events: so it is bounded without an index on the moment.
+        oldest = select(activity_events.c.id, activity_events.c.at).order_by(activity_events.c.id).limit(limit).subquery()
+        old = select(oldest.c.id).where(oldest.c.at < func.clock_timestamp() - timedelta(seconds=older_than_seconds))
+        async with transaction(self._engine) as opened:
+            return (await opened.execute(delete(activity_events).where(activity_events.c.id.in_(old)))).rowcount
 
     async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
         async with connection(self._engine) as opened:

@@ -158,3 +158,7 @@ class Directory(Protocol):
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
         """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
         ...
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete activity events that are older, of the `limit` oldest; how many."""
+        ...

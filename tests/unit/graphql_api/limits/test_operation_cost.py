@@ -46,7 +46,10 @@ def cost(document: str, *, operation: str | None = None, **variables: Any) -> Op
         ('{ auditIngestion(id: "x") { ... on Completeness { differences { path } } } }', EVERYTHING + 1),
         ("{ system { components { name } } }", STORE + 1),
         ('mutation { pauseIngestion(id: "x") { ... on Ingestion { id lastRun { id } } ... on Error { message } } }', WRITES + 1),
-        ("{ ...A } fragment A on Query { viewer { tenant } ...B } fragment B on Query { ingestions(first: 2) { nodes { id } } }", 1 + 1 + 2),
+        (
+            "{ ...A } fragment A on Query { viewer { tenant } ...B } fragment B on Query { ingestions(first: 2) { nodes { id } } }",
+            1 + 1 + 2,
+        ),
         ("{ ingestions(first: 5) { ...P } } fragment P on IngestionConnection { nodes { id } }", 1 + 5),
         ("{ ingestions(first: 5) { ... { nodes { id } } } }", 1 + 5),
         ('{ node(id: "x") { ... on Run { retryOf { id } } ... on Ingestion { lastRun { id } } } }', 1 + 2),
