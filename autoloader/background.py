@@ -7,7 +7,9 @@ import logging
 import time
 
 from domain.errors import DomainError
+from domain.log_fields import binding
 from domain.ports.orchestrator import Orchestrator
+from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, OutboxEntry, Topic
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
@@ -21,6 +23,7 @@ _LOOK_AGAIN_SECONDS = 2.0
 _VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
+_HANDLING = {Topic.RUN: "reconcileRun", Topic.INGESTION: "reconcileIngestion"}
 
 
 class Background:
@@ -31,6 +34,7 @@ class Background:
         orchestrator: Orchestrator,
         runs: RunService,
         pipeline: RunPipeline,
+        telemetry: Telemetry,
         *,
         recover_every_seconds: float,
     ) -> None:
@@ -39,6 +43,7 @@ class Background:
         self._orchestrator = orchestrator
         self._runs = runs
         self._pipeline = pipeline
+        self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
     async def run(self) -> None:
@@ -47,21 +52,28 @@ class Background:
             try:
                 async with background_ownership(self._database_url) as ownership:
                     if ownership is not None:
+                        self._telemetry.owns_background(True)
                         await self._work(ownership)
             except Exception as error:
                 log.warning("background work is interrupted: %r", error)
+            finally:
+                self._telemetry.owns_background(False)
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _work(self, ownership: Ownership) -> None:
         recovered_at = -self._recover_every_seconds
         while True:
             if time.monotonic() - recovered_at >= self._recover_every_seconds:
-                await self._pipeline.recover_lost()
+                with binding(operation="recoverLost", operation_kind="background"):
+                    await self._pipeline.recover_lost()
                 recovered_at = time.monotonic()
-            await self._runs.fire_due_schedules(self._directory)
+            with binding(operation="fireDueSchedules", operation_kind="background"):
+                await self._runs.fire_due_schedules(self._directory)
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:
-                    await self._handle(entry)
+                    run_id = entry.subject.id if entry.topic is Topic.RUN else None
+                    with binding(operation=_HANDLING[entry.topic], operation_kind="outbox", tenant=entry.subject.tenant_id, run_id=run_id):
+                        await self._handle(entry)
             await ownership.wait(_TICK_SECONDS)
 
     async def _handle(self, entry: OutboxEntry) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from strawberry.types.info import Info as StrawberryInfo
@@ -14,6 +14,7 @@ from domain.ingestions.service import IngestionService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory
 from domain.runs.service import RunService
 from domain.system import SystemService
@@ -36,13 +37,13 @@ class Services:
     explanation: ExplanationService
     system: SystemService
     reader: Callable[[UUID], Reader]
+    telemetry: Telemetry = field(default=NO_TELEMETRY, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One request's."""
 
-    request_id: str
     principal: Principal
     services: Services
     loaders: Loaders

@@ -10,6 +10,7 @@ from strawberry.types import ExecutionContext
 
 import graphql_api.types.enums  # noqa: F401  # registers the domain's enums before any type that uses them
 from graphql_api.masking import MaskUnexpectedErrors
+from graphql_api.observation import ObserveOperations
 from graphql_api.operations.mutations import Mutation
 from graphql_api.operations.queries import Query
 from graphql_api.types.errors import EXCEPTION_HANDLERS
@@ -35,6 +36,7 @@ schema = _Schema(
     config=StrawberryConfig(scalar_map=SCALARS),
     exception_handlers=EXCEPTION_HANDLERS,
     extensions=[
+        ObserveOperations,
         MaskUnexpectedErrors,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
         lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
