@@ -27,10 +27,14 @@ from domain.backlog import Backlog
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
 from domain.costs.rates import CostRates
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.refresh import RefreshService
+from domain.ingestions.resets import ResetService
 from domain.ingestions.service import IngestionService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
+from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
@@ -125,20 +129,20 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
         engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
+        batches = BatchSettings(
+            max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
+        )
+        processor = BatchFileProcessor(unit_of_work, engines, batches, telemetry)
+        checkpoints = Checkpoints(f"{settings.warehouse_uri}/_checkpoints")
+        refreshes = RefreshService(unit_of_work, engines, processor, clock, checkpoints)
+        resets = ResetService(unit_of_work, engines, processor)
         pipeline = RunPipeline(
             unit_of_work,
             directory,
             discovery,
-            BatchFileProcessor(
-                unit_of_work,
-                engines,
-                BatchSettings(
-                    max_files=settings.batch_files,
-                    lease_seconds=settings.lease_seconds,
-                    retry_base_seconds=settings.retry_base_seconds,
-                ),
-                telemetry,
-            ),
+            processor,
+            refreshes,
+            resets,
             clock,
             PipelineSettings(lease_seconds=settings.lease_seconds),
             telemetry,
@@ -149,13 +153,13 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
-            ingestions=observed(
-                IngestionService(unit_of_work, stores, clock, checkpoint_root=f"{settings.warehouse_uri}/_checkpoints"), telemetry
-            ),
+            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
+            refreshes=observed(refreshes, telemetry),
             exploration=observed(ExplorationService(discovery, engines, CostEstimator(CostRates()), clock), telemetry),
             runs=observed(runs, telemetry),
-            files=lambda tenant_id: observed(FileStateService(unit_of_work, tenant_id), telemetry),
+            files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
+            completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
             system=observed(
                 SystemService(
                     {
@@ -170,7 +174,14 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             telemetry=telemetry,
         )
         background = Background(
-            database_url, directory, orchestrator, runs, pipeline, telemetry, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
+            database_url,
+            directory,
+            orchestrator,
+            runs,
+            pipeline,
+            resets,
+            telemetry,
+            recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)

@@ -7,6 +7,7 @@ import logging
 import time
 
 from domain.errors import DomainError
+from domain.ingestions.resets import ResetService
 from domain.log_fields import binding
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
@@ -23,7 +24,6 @@ _LOOK_AGAIN_SECONDS = 2.0
 _VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
-_HANDLING = {Topic.RUN: "reconcileRun", Topic.INGESTION: "reconcileIngestion"}
 
 
 class Background:
@@ -34,6 +34,7 @@ class Background:
         orchestrator: Orchestrator,
         runs: RunService,
         pipeline: RunPipeline,
+        resets: ResetService,
         telemetry: Telemetry,
         *,
         recover_every_seconds: float,
@@ -43,6 +44,7 @@ class Background:
         self._orchestrator = orchestrator
         self._runs = runs
         self._pipeline = pipeline
+        self._resets = resets
         self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
@@ -72,7 +74,8 @@ class Background:
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:
                     run_id = entry.subject.id if entry.topic is Topic.RUN else None
-                    with binding(operation=_HANDLING[entry.topic], operation_kind="outbox", tenant=entry.subject.tenant_id, run_id=run_id):
+                    operation = f"reconcile{entry.topic.value.title()}"
+                    with binding(operation=operation, operation_kind="outbox", tenant=entry.subject.tenant_id, run_id=run_id):
                         await self._handle(entry)
             await ownership.wait(_TICK_SECONDS)
 
@@ -84,6 +87,7 @@ class Background:
                     settled = await self._orchestrator.reconcile_run(entry.subject)
                 case Topic.INGESTION:
                     await self._orchestrator.reconcile_ingestion(entry.subject)
+                    await self._resets.finish(entry.subject)
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)

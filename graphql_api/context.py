@@ -10,7 +10,9 @@ from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
 from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
+from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
@@ -31,10 +33,12 @@ class Services:
     authentication: Authentication
     api_keys: ApiKeyService
     ingestions: IngestionService
+    refreshes: RefreshService
     exploration: ExplorationService
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService
+    completeness: CompletenessService
     system: SystemService
     reader: Callable[[UUID], Reader]
     telemetry: Telemetry = field(default=NO_TELEMETRY, kw_only=True)

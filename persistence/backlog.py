@@ -20,7 +20,7 @@ _BACKLOG = text("""
             SELECT next_retry_at FROM processed_files WHERE status = 'FAILED' ORDER BY ingestion_id, id LIMIT :at_most
         ) AS failed) AS waiting_for_retry,
         (SELECT coalesce(extract(epoch FROM now() - min(first.since)), 0)::float8
-            FROM (SELECT id FROM ingestions WHERE status <> 'PAUSED' LIMIT :at_most) AS working
+            FROM (SELECT id FROM ingestions WHERE status NOT IN ('PAUSED', 'DELETING') LIMIT :at_most) AS working
             CROSS JOIN LATERAL (
                 SELECT greatest(discovered_at, processed_at) AS since FROM processed_files
                 WHERE ingestion_id = working.id AND status = 'PENDING' ORDER BY id LIMIT 1

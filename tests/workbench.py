@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType, Ingestion
+from domain.ingestions.refresh import RefreshService
+from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.entities import FileStatus, ProcessedFile
+from domain.ports.engine import Engine
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -21,6 +25,8 @@ from tests.fakes.directory import FakeDirectory
 from tests.fakes.object_store import FakeObjectStores
 from tests.fakes.scripted_engine import ScriptedEngine, Table
 from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
+
+CHECKPOINTS = Checkpoints("file:///checkpoints")
 
 
 @dataclass
@@ -39,16 +45,30 @@ class Workbench:
     settings: PipelineSettings = field(default_factory=lambda: PipelineSettings(lease_seconds=60, failures_until_error=3))
 
     @property
+    def engines(self) -> Mapping[EngineType, Engine]:
+        return {EngineType.EMBEDDED: self.engine}
+
+    @property
     def processor(self) -> BatchFileProcessor:
-        return BatchFileProcessor(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.batches)
+        return BatchFileProcessor(self.unit_of_work, self.engines, self.batches)
 
     @property
     def discovery(self) -> FileDiscoveryService:
         return FileDiscoveryService(self.unit_of_work, self.stores, self.clock)
 
     @property
+    def resets(self) -> ResetService:
+        return ResetService(self.unit_of_work, self.engines, self.processor)
+
+    @property
+    def refreshes(self) -> RefreshService:
+        return RefreshService(self.unit_of_work, self.engines, self.processor, self.clock, CHECKPOINTS)
+
+    @property
     def pipeline(self) -> RunPipeline:
-        return RunPipeline(self.unit_of_work, self.directory, self.discovery, self.processor, self.clock, self.settings)
+        return RunPipeline(
+            self.unit_of_work, self.directory, self.discovery, self.processor, self.refreshes, self.resets, self.clock, self.settings
+        )
 
     def land(self, *names: str, content: bytes = b"{}") -> list[str]:
         """Put files into the bucket; their paths."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -177,8 +177,27 @@ class Engine(Protocol):
         """The table now, or None when there is none. Raises `TableUnavailableError`."""
         ...
 
-    async def drop_table(self, destination: Destination) -> bool:
-        """Drop the table and its files; False when there was none. Raises `TableUnavailableError`."""
+    async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
+        """Remove the rows whose source file's path begins with `path_prefix`, in one table commit; how many.
+
+        Awaits `guard` before each commit try, as `load` does. 0, and no commit, when there is no table or no such row. Raises
+        `TableReplacedError` when `table_uuid` is given and is not the table's, `TableUnavailableError` when the catalog fails.
+        """
+        ...
+
+    def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
+        """How many rows the table holds of each source file, in the order of the files' paths (by code points), in chunks.
+
+        Of one snapshot. Nothing for a missing table. Raises `TableReplacedError` when `table_uuid` is given and is not the table's,
+        `TableUnavailableError`.
+        """
+        ...
+
+    async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
+        """Drop the table and its files; False when there was none.
+
+        Raises `TableReplacedError`, and drops nothing, when `table_uuid` is given and is not the table's; `TableUnavailableError`.
+        """
         ...
 
     async def optimize(self, destination: Destination) -> None:

@@ -19,9 +19,10 @@ from domain.ingestions.entities import (
     SchemaEvolution,
     SourceType,
 )
+from domain.ledger.completeness import DifferenceKind
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.system import ComponentStatus
 from domain.tenants import Role
 
@@ -132,6 +133,13 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "CANCELLED": "It was stopped.",
         },
     ),
+    RefreshMode: (
+        "What is loaded again once the table is gone.",
+        {
+            "FULL": "Everything: the ledger forgets the files, and what lies at the source is found anew.",
+            "NEW_ONLY": "Only what was never loaded: what was loaded before stays out of the new table.",
+        },
+    ),
     RunTrigger: (
         "Why a run came to be.",
         {
@@ -158,6 +166,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         "Where a path stands between the source and the table.",
         {
             "LOADED": "Its rows are in the table.",
+            "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
             "LOADED_THEN_CHANGED": "Its rows are in the table, and the source holds other content by now.",
             "LOADING": "A run has it in hand.",
             "WAITING": "The next run loads it.",
@@ -169,6 +178,20 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "OUTSIDE_SOURCE": "It is not below the source's path.",
             "NOT_AT_SOURCE": "There is no such file.",
             "UNKNOWN": "It was never listed, and the source does not answer.",
+        },
+    ),
+    DifferenceKind: (
+        "What two of source, ledger and table say differently of a path. The kinds from ROWS_MISSING on should never be.",
+        {
+            "NOT_IN_LEDGER": "It lies at the source and is found by the next run.",
+            "NOT_LOADED": "The ledger knows it, and it is not in the table; its status and its attempts say why.",
+            "CHANGED_AT_SOURCE": "It was loaded, and the source holds other content by now.",
+            "GONE_FROM_SOURCE": "The ledger knows it, and the source does not list it any more.",
+            "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
+            "ROWS_MISSING": "The table has fewer rows of it than were loaded.",
+            "ROWS_TOO_MANY": "The table has more rows of it than were loaded.",
+            "ROWS_OF_UNLOADED_FILE": "The table has rows of it, and the ledger says that it is not loaded.",
+            "ROWS_OF_UNKNOWN_FILE": "The table has rows of it, and the ledger does not know it.",
         },
     ),
     ComponentStatus: ("Whether a component answers.", {"UP": "It does.", "DOWN": "It does not."}),

@@ -79,6 +79,7 @@ async def test_a_run_is_a_tree_of_its_stages(spans: Spans, running: Running) -> 
         "run execute",
         [
             ("stage start", []),
+            ("stage prepare", []),
             ("stage discover", []),
             ("stage process", [("batch load", [])]),
             ("stage complete", []),
@@ -105,7 +106,7 @@ async def test_a_run_that_fails_says_where(spans: Spans, running: Running, monke
     assert (await running.run(await running.create("events")))["status"] == "FAILED"
     await settled(spans)
     [tree] = [tree for tree in spans.trees() if tree[0] == "run execute"]
-    assert tree == ("run execute", [("stage start", []), ("stage discover", []), ("stage fail", [])])
+    assert tree == ("run execute", [("stage start", []), ("stage prepare", []), ("stage discover", []), ("stage fail", [])])
     [discover] = spans.named("stage discover")
     assert discover.status.status_code is StatusCode.ERROR
     assert dict(discover.attributes or {}) == {"error.type": "RuntimeError", "autoloader.outcome": "error"}
