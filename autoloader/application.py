@@ -38,6 +38,7 @@ from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
+from domain.ledger.table_care import TableCareService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -180,6 +181,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             runs,
             pipeline,
             resets,
+            TableCareService(unit_of_work, engines),
             telemetry,
             recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )

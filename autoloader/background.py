@@ -8,10 +8,11 @@ import time
 
 from domain.errors import DomainError
 from domain.ingestions.resets import ResetService
+from domain.ledger.table_care import TableCareService
 from domain.log_fields import binding
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
-from domain.ports.unit_of_work import Directory, OutboxEntry, Topic
+from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
 from persistence.wakeup import Ownership, background_ownership
@@ -35,6 +36,7 @@ class Background:
         runs: RunService,
         pipeline: RunPipeline,
         resets: ResetService,
+        tables: TableCareService,
         telemetry: Telemetry,
         *,
         recover_every_seconds: float,
@@ -45,6 +47,9 @@ class Background:
         self._runs = runs
         self._pipeline = pipeline
         self._resets = resets
+        self._tables = tables
+        self._tending = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
@@ -56,6 +61,9 @@ class Background:
                     if ownership is not None:
                         self._telemetry.owns_background(True)
                         await self._work(ownership)
+            except asyncio.CancelledError:
+                await self._stop_tending()
+                raise
             except Exception as error:
                 log.warning("background work is interrupted: %r", error)
             finally:
@@ -88,6 +96,8 @@ class Background:
                 case Topic.INGESTION:
                     await self._orchestrator.reconcile_ingestion(entry.subject)
                     await self._resets.finish(entry.subject)
+                case Topic.TABLE:
+                    self._tend(entry.subject)
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)
@@ -98,3 +108,21 @@ class Background:
             await self._directory.finish_outbox(entry)
         else:
             await self._directory.postpone_outbox(entry, seconds=_LOOK_AGAIN_SECONDS, error=None)
+
+    def _tend(self, ingestion: Subject) -> None:
+        """Beside the other chores, for it may take long; if it is lost, the table's next snapshots bring it again."""
+        task = asyncio.create_task(self._tend_in_turn(ingestion), name=f"tend {ingestion.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tend_in_turn(self, ingestion: Subject) -> None:
+        async with self._tending:
+            try:
+                await self._tables.tend(ingestion)
+            except Exception as error:
+                log.warning("the table of ingestion %s could not be tended: %r", ingestion.id, error)
+
+    async def _stop_tending(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

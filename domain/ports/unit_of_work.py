@@ -27,6 +27,8 @@ class Topic(StrEnum):
 
     RUN = "RUN"
     INGESTION = "INGESTION"
+    TABLE = "TABLE"
+    """Named by the ingestion that it belongs to."""
 
 
 class Outbox(Protocol):
