@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from strawberry.dataloader import DataLoader
 
 from domain.ports.reader import EntityId, Page, Reader, Window
+from domain.ports.telemetry import Telemetry, Work
 from domain.relations import Relation
 
 K = TypeVar("K")
@@ -41,10 +42,12 @@ class CountKey:
 
 
 class Loaders:
-    """One per request: what it caches is the request's view of the world."""
+    """One per request: what it caches is the request's view of the world. `batches` counts its statements."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, telemetry: Telemetry) -> None:
         self._reader = reader
+        self._telemetry = telemetry
+        self.batches = 0
         self.nodes: DataLoader[NodeKey, Any] = DataLoader(load_fn=self._load_nodes)
         self.pages: DataLoader[PageKey, Page[Any]] = DataLoader(load_fn=self._load_pages)
         self.counts: DataLoader[CountKey, int] = DataLoader(load_fn=self._load_counts)
@@ -63,21 +66,34 @@ class Loaders:
         return found
 
     async def _load_nodes(self, keys: list[NodeKey]) -> Sequence[Any]:
-        return await _by_group(keys, lambda key: key.entity, lambda entity, group: self._reader.by_ids(entity, [key.id for key in group]))
+        return await _by_group(
+            keys,
+            lambda key: key.entity,
+            lambda entity, group: self._measured(entity.__name__, group, self._reader.by_ids(entity, [key.id for key in group])),
+        )
 
     async def _load_pages(self, keys: list[PageKey]) -> Sequence[Page[Any]]:
         return await _by_group(
             keys,
             lambda key: (key.relation, key.window),
-            lambda question, group: self._reader.pages(question[0], [key.parent for key in group], question[1]),
+            lambda question, group: self._measured(
+                question[0].name, group, self._reader.pages(question[0], [key.parent for key in group], question[1])
+            ),
         )
 
     async def _load_counts(self, keys: list[CountKey]) -> Sequence[int]:
         return await _by_group(
             keys,
             lambda key: (key.relation, key.filter),
-            lambda question, group: self._reader.counts(question[0], [key.parent for key in group], question[1]),
+            lambda question, group: self._measured(
+                f"count of {question[0].name}", group, self._reader.counts(question[0], [key.parent for key in group], question[1])
+            ),
         )
+
+    async def _measured(self, name: str, keys: Sequence[object], answer: Awaitable[V]) -> V:
+        self.batches += 1
+        with self._telemetry.during(Work.LOADER_BATCH, name, keys=len(keys)):
+            return await answer
 
 
 async def _by_group(keys: Sequence[K], group_of: Callable[[K], Any], ask: Callable[[Any, list[K]], Awaitable[Sequence[V]]]) -> Sequence[V]:
