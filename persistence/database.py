@@ -30,6 +30,9 @@ _DOWN = (
 """How it shows, in the drivers' words, that there is no database to talk to."""
 
 
+_NOT_AVAILABLE = "the database is not available"
+
+
 def _dumps(value: Any) -> str:
     return orjson.dumps(value).decode()
 
@@ -138,4 +141,9 @@ def _told() -> Iterator[None]:
         yield
     except _DOWN as error:
         # The cause goes to logs; its words name hosts and users.
-        raise UnavailableError("the database is not available") from error
+        raise UnavailableError(_NOT_AVAILABLE) from error
+    except exc.DBAPIError as error:
+        # A wrong password, say, comes as no more than this, around what the driver said.
+        if isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
+            raise UnavailableError(_NOT_AVAILABLE) from error
+        raise
