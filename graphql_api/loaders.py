@@ -1,4 +1,4 @@
-"""The request's dataloaders: every read of the API is one of these three questions, batched.
+"""The request's dataloaders: every read of the API is one of these few questions, batched.
 
 Keys carry the arguments. Keys that differ only in the parent are one statement; a loader call opens one short
 connection per statement, never per field.
@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
+from domain.ledger.stats import IngestionStats
 from domain.ports.reader import EntityId, Page, Reader, Window
 from domain.relations import Relation
 
@@ -48,6 +50,7 @@ class Loaders:
         self.nodes: DataLoader[NodeKey, Any] = DataLoader(load_fn=self._load_nodes)
         self.pages: DataLoader[PageKey, Page[Any]] = DataLoader(load_fn=self._load_pages)
         self.counts: DataLoader[CountKey, int] = DataLoader(load_fn=self._load_counts)
+        self.stats: DataLoader[UUID, IngestionStats] = DataLoader(load_fn=reader.stats)
 
     async def node(self, entity: type[V], id: EntityId | None) -> V | None:
         """The entity, or None when it is not there, not the tenant's, or `id` is None."""

@@ -156,3 +156,7 @@ class Directory(Protocol):
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
         """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
         ...
+
+    async def compact_file_counts(self, limit: int) -> int:
+        """Sum up at most `limit` of the changes by which files are counted, so that reading the counts stays cheap; how many."""
+        ...

@@ -24,6 +24,7 @@ from domain.ingestions.entities import (
     SourceType,
 )
 from domain.ledger import entities as ledger_entities
+from domain.ledger import stats as ledger_stats
 from domain.runs import entities as run_entities
 from domain.runs.entities import RunStatus
 from graphql_api.context import Info
@@ -32,6 +33,7 @@ from graphql_api.relay.node import Node
 from graphql_api.types.filters import ProcessedFileFilter, to_domain
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
+from graphql_api.types.stats import IngestionStats
 
 if TYPE_CHECKING:
     from graphql_api.types.processed_file import ProcessedFileConnection
@@ -124,6 +126,11 @@ class Ingestion(Node):
     @staticmethod
     async def last_run(root: strawberry.Parent[entities.Ingestion], info: Info) -> run_entities.Run | None:
         return await info.context.loaders.node(run_entities.Run, root.last_run_id)
+
+    @strawberry.field(graphql_type=IngestionStats, description="How its ledger stands, in numbers.")
+    @staticmethod
+    async def stats(root: strawberry.Parent[entities.Ingestion], info: Info) -> ledger_stats.IngestionStats:
+        return await info.context.loaders.stats.load(root.id)
 
     @strawberry.field(graphql_type=_RunConnection, description="Its runs, the newest first.")
     @staticmethod

@@ -100,6 +100,10 @@ class FakeDirectory:
                 due_at = self._database.clock.now() + timedelta(seconds=seconds)
                 state.outbox[entry.id] = replace(row, due_at=due_at, last_error=None if error is None else readable(error))
 
+    async def compact_file_counts(self, limit: int) -> int:
+        """Nothing to sum up: the fake counts its files when it is asked."""
+        return 0
+
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:
         now = self._database.clock.now()
         return sorted((pair for pair in leased if pair[0] <= now), key=lambda pair: pair[0])[:limit]

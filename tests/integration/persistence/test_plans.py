@@ -118,3 +118,16 @@ async def test_a_page_of_files_reads_no_more_than_the_page(database: AsyncEngine
         await SqlReader(database, filled.tenant_id).pages(INGESTION_FILES, [filled.id], window)
     (plan,) = await explain(database, sent)
     assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= 11
+
+
+@pytest.mark.scenario(138)
+async def test_counting_an_ingestions_files_reads_none_of_them(database: AsyncEngine, database_url: str, filled: Ingestion) -> None:
+    with sent_to(database) as sent:
+        (stats,) = await SqlReader(database, filled.tenant_id).stats([filled.id])
+    assert (stats.files, stats.backlog.files) == (ROWS, ROWS // 1000)
+    expected = {"Index Scan on ix_processed_files_pending"}
+    plans = await explain(database, sent)
+    assert scans(plans) == expected
+    assert scans(explain_for_any_parameters(database_url, sent)) == expected
+    # A row for each of four statuses, and the file that waits longest.
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for plan in plans for node in nodes(plan)) <= 4

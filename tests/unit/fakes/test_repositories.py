@@ -9,6 +9,7 @@ from tests.contracts.persistence.ingestions import IngestionRepositoryContract
 from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
 from tests.contracts.persistence.reader import NodesContract, PagesContract
 from tests.contracts.persistence.runs import RunRepositoryContract
+from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 
 
@@ -77,4 +78,12 @@ class TestPages(PagesContract):
 
 
 class TestByHand(ByHandContract):
+    pass
+
+
+class TestStats(StatsContract):
+    pass
+
+
+class TestRunTotals(RunTotalsContract):
     pass
