@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from domain.ingestions.entities import Ingestion
+from domain.ledger.entities import FileStatus
 from graphql_api.relay.ids import encode_id
 from persistence.tables import processed_files
 from tests.factories import NOW
@@ -31,10 +32,10 @@ MANY = STATS + "query ($first: Int!) { ingestions(first: $first) { nodes { ...St
 async def test_stats_tell_how_the_ledger_stands(api: Api, client: Client) -> None:
     [ingestion] = await fill(api, client, parents=1, files_each=6)
     async with api.database.begin() as connection:
-        loaded = update(processed_files).where(processed_files.c.status == "SUCCESS")
+        loaded = update(processed_files).where(processed_files.c.status == FileStatus.SUCCESS)
         await connection.execute(loaded.values(rows=5, rows_skipped=2, rows_rescued=1))
         waiting = update(processed_files).where(processed_files.c.path.endswith("/5.json"))
-        await connection.execute(waiting.values(status="PENDING", discovered_at=NOW))
+        await connection.execute(waiting.values(status=FileStatus.PENDING, discovered_at=NOW))
     stats = (await client.data(ONE, {"id": encode_id(Ingestion, ingestion.id)}))["ingestion"]["stats"]
     assert {count["status"]: (count["files"], count["sizeBytes"]) for count in stats.pop("byStatus")} == {
         "PENDING": (1, 10),
