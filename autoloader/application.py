@@ -21,7 +21,6 @@ from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
-from domain.costs.rates import CostRates
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.service import IngestionService
@@ -97,6 +96,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(engine.close)
         clock = SystemClock()
         directory = SqlDirectory(across_tenants)
+        costs = CostEstimator(settings.cost_rates.rates())
         key_usage = KeyUsage(directory, clock)
         stack.push_async_callback(_stopped, asyncio.create_task(_flush_now_and_then(key_usage), name="key usage"), key_usage)
         unit_of_work = SqlUnitOfWorkFactory(database)
@@ -126,7 +126,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=ApiKeyService(unit_of_work, clock),
             ingestions=IngestionService(unit_of_work, stores, clock, checkpoint_root=f"{settings.warehouse_uri}/_checkpoints"),
-            exploration=ExplorationService(discovery, engines, CostEstimator(CostRates()), clock),
+            exploration=ExplorationService(discovery, engines, costs, clock),
+            costs=costs,
             runs=runs,
             files=lambda tenant_id: FileStateService(unit_of_work, tenant_id),
             explanation=ExplanationService(unit_of_work, stores, clock),

@@ -9,6 +9,7 @@ from uuid import UUID
 from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
+from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.service import IngestionService
 from domain.ledger.explanation import ExplanationService
@@ -31,6 +32,7 @@ class Services:
     api_keys: ApiKeyService
     ingestions: IngestionService
     exploration: ExplorationService
+    costs: CostEstimator
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService

@@ -55,7 +55,7 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
         principal = await self._services.authentication.principal_of(request)
         if principal is None:
             raise HTTPException(401, "Credentials are missing or not good: send 'Authorization: Bearer <key>'.")
-        loaders = Loaders(self._services.reader(principal.tenant.id))
+        loaders = Loaders(self._services.reader(principal.tenant.id), self._services.costs)
         return Context(uuid4().hex, principal, self._services, loaders)
 
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> Any:

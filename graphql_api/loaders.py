@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from strawberry.dataloader import DataLoader
 
+from domain.clock import SystemClock
+from domain.costs.estimator import CostEstimate, CostEstimator, SourceMeasure
+from domain.ingestions.entities import ClusterSize, FormatType, Schedule
 from domain.ledger.stats import IngestionStats
 from domain.ports.reader import EntityId, Page, Reader, Window
 from domain.relations import Relation
+from domain.runs.totals import RunTotals
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -42,15 +47,34 @@ class CountKey:
     filter: Hashable
 
 
-class Loaders:
-    """One per request: what it caches is the request's view of the world."""
+@dataclass(frozen=True, slots=True)
+class TotalsKey:
+    ingestion_id: UUID
+    since: datetime
+    until: datetime
 
-    def __init__(self, reader: Reader) -> None:
+
+@dataclass(frozen=True, slots=True)
+class EstimateKey:
+    measure: SourceMeasure
+    format: FormatType
+    cluster: ClusterSize
+    schedule: Schedule | None
+
+
+class Loaders:
+    """One per request: what it caches is the request's view of the world, and `asked_at` its present moment."""
+
+    def __init__(self, reader: Reader, costs: CostEstimator) -> None:
         self._reader = reader
+        self._costs = costs
+        self.asked_at = SystemClock().now()
         self.nodes: DataLoader[NodeKey, Any] = DataLoader(load_fn=self._load_nodes)
         self.pages: DataLoader[PageKey, Page[Any]] = DataLoader(load_fn=self._load_pages)
         self.counts: DataLoader[CountKey, int] = DataLoader(load_fn=self._load_counts)
         self.stats: DataLoader[UUID, IngestionStats] = DataLoader(load_fn=reader.stats)
+        self.run_totals: DataLoader[TotalsKey, RunTotals] = DataLoader(load_fn=self._load_run_totals)
+        self.estimates: DataLoader[EstimateKey, CostEstimate] = DataLoader(load_fn=self._load_estimates)
 
     async def node(self, entity: type[V], id: EntityId | None) -> V | None:
         """The entity, or None when it is not there, not the tenant's, or `id` is None."""
@@ -74,6 +98,19 @@ class Loaders:
             keys,
             lambda key: (key.relation, key.filter),
             lambda question, group: self._reader.counts(question[0], [key.parent for key in group], question[1]),
+        )
+
+    async def _load_run_totals(self, keys: list[TotalsKey]) -> Sequence[RunTotals]:
+        return await _by_group(
+            keys,
+            lambda key: (key.since, key.until),
+            lambda range, group: self._reader.run_totals([key.ingestion_id for key in group], *range),
+        )
+
+    async def _load_estimates(self, keys: list[EstimateKey]) -> Sequence[CostEstimate]:
+        """No question to the reader, but work that is to be done off the event loop, once for all: a year of firings takes its time."""
+        return await asyncio.to_thread(
+            lambda: [self._costs.estimate(key.measure, key.format, key.cluster, key.schedule, now=self.asked_at) for key in keys]
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from strawberry.scalars import JSON
 
 import domain.schema_versions
 from domain import relations
+from domain.costs import actual, estimator
 from domain.ingestions import entities
 from domain.ingestions.entities import (
     BadRowPolicy,
@@ -28,8 +30,10 @@ from domain.ledger import stats as ledger_stats
 from domain.runs import entities as run_entities
 from domain.runs.entities import RunStatus
 from graphql_api.context import Info
+from graphql_api.loaders import EstimateKey, TotalsKey
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
+from graphql_api.types.exploration import ActualCost, CostEstimate
 from graphql_api.types.filters import ProcessedFileFilter, to_domain
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
@@ -131,6 +135,38 @@ class Ingestion(Node):
     @staticmethod
     async def stats(root: strawberry.Parent[entities.Ingestion], info: Info) -> ledger_stats.IngestionStats:
         return await info.context.loaders.stats.load(root.id)
+
+    @strawberry.field(
+        graphql_type=CostEstimate | None,
+        description="What it will cost, from what the ledger knows of its source; null while that is nothing. The source is not listed.",
+    )
+    @staticmethod
+    async def estimated_cost(root: strawberry.Parent[entities.Ingestion], info: Info) -> estimator.CostEstimate | None:
+        loaders = info.context.loaders
+        since, until = actual.cost_range(None, None, now=loaders.asked_at)
+        stats, recent = await asyncio.gather(loaders.stats.load(root.id), loaders.run_totals.load(TotalsKey(root.id, since, until)))
+        measure = actual.measured_by_ledger(stats, recent)
+        if measure is None:
+            return None
+        return await loaders.estimates.load(EstimateKey(measure, root.format.type, root.execution.cluster_size, root.schedule))
+
+    @strawberry.field(
+        graphql_type=ActualCost,
+        description="What its ended runs of a range have cost: the last 30 days unless told, and 366 days at most.",
+    )
+    @staticmethod
+    async def actual_cost(
+        root: strawberry.Parent[entities.Ingestion],
+        info: Info,
+        since: Annotated[
+            datetime | None, strawberry.argument(description="Queued at this moment or later: 30 days before the end unless told.")
+        ] = None,
+        until: Annotated[datetime | None, strawberry.argument(description="Queued before this moment: now unless told.")] = None,
+    ) -> actual.ActualCost:
+        loaders = info.context.loaders
+        key = TotalsKey(root.id, *actual.cost_range(since, until, now=loaders.asked_at))
+        totals, stats = await asyncio.gather(loaders.run_totals.load(key), loaders.stats.load(root.id))
+        return actual.actual_cost(info.context.services.costs, root, totals, stats)
 
     @strawberry.field(graphql_type=_RunConnection, description="Its runs, the newest first.")
     @staticmethod
