@@ -21,8 +21,11 @@ from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.refresh import RefreshService
+from domain.ingestions.resets import ResetService
 from domain.ingestions.service import IngestionService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
@@ -103,19 +106,20 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         runs = RunService(unit_of_work, clock)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
         engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
+        batches = BatchSettings(
+            max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
+        )
+        processor = BatchFileProcessor(unit_of_work, engines, batches)
+        checkpoints = Checkpoints(f"{settings.warehouse_uri}/_checkpoints")
+        refreshes = RefreshService(unit_of_work, engines, processor, clock, checkpoints)
+        resets = ResetService(unit_of_work, engines, processor)
         pipeline = RunPipeline(
             unit_of_work,
             directory,
             discovery,
-            BatchFileProcessor(
-                unit_of_work,
-                engines,
-                BatchSettings(
-                    max_files=settings.batch_files,
-                    lease_seconds=settings.lease_seconds,
-                    retry_base_seconds=settings.retry_base_seconds,
-                ),
-            ),
+            processor,
+            refreshes,
+            resets,
             clock,
             PipelineSettings(lease_seconds=settings.lease_seconds),
         )
@@ -125,11 +129,12 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=ApiKeyService(unit_of_work, clock),
-            ingestions=IngestionService(unit_of_work, stores, clock, checkpoint_root=f"{settings.warehouse_uri}/_checkpoints"),
+            ingestions=IngestionService(unit_of_work, stores, clock, checkpoints),
+            refreshes=refreshes,
             exploration=ExplorationService(discovery, engines, costs, clock),
             costs=costs,
             runs=runs,
-            files=lambda tenant_id: FileStateService(unit_of_work, tenant_id),
+            files=lambda tenant_id: FileStateService(unit_of_work, checkpoints, tenant_id),
             explanation=ExplanationService(unit_of_work, stores, clock),
             system=SystemService(
                 {
@@ -141,7 +146,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             reader=lambda tenant_id: SqlReader(database, tenant_id),
         )
         background = Background(
-            database_url, directory, orchestrator, runs, pipeline, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
+            database_url, directory, orchestrator, runs, pipeline, resets, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
         )
         yield Application(settings, database, directory, services, pipeline, engine, background)
 

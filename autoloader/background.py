@@ -7,6 +7,7 @@ import logging
 import time
 
 from domain.errors import DomainError
+from domain.ingestions.resets import ResetService
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.unit_of_work import Directory, OutboxEntry, Topic
 from domain.runs.pipeline import RunPipeline
@@ -33,6 +34,7 @@ class Background:
         orchestrator: Orchestrator,
         runs: RunService,
         pipeline: RunPipeline,
+        resets: ResetService,
         *,
         recover_every_seconds: float,
     ) -> None:
@@ -41,6 +43,7 @@ class Background:
         self._orchestrator = orchestrator
         self._runs = runs
         self._pipeline = pipeline
+        self._resets = resets
         self._recover_every_seconds = recover_every_seconds
 
     async def run(self) -> None:
@@ -77,6 +80,7 @@ class Background:
                     settled = await self._orchestrator.reconcile_run(entry.subject)
                 case Topic.INGESTION:
                     await self._orchestrator.reconcile_ingestion(entry.subject)
+                    await self._resets.finish(entry.subject)
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)

@@ -94,6 +94,12 @@ class UnsupportedError(DomainError, ValueError):
     code = ErrorCode.UNSUPPORTED
 
 
+class ConfirmationRequiredError(DomainError):
+    """The operation destroys something, and nobody has said that this is meant."""
+
+    code = ErrorCode.CONFIRMATION_REQUIRED
+
+
 class ForbiddenError(DomainError):
     """The caller's role does not allow the operation."""
 

@@ -11,6 +11,7 @@ from strawberry.types.info import Info as StrawberryInfo
 from domain.access.api_keys import ApiKeyService
 from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
+from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
@@ -31,6 +32,7 @@ class Services:
     authentication: Authentication
     api_keys: ApiKeyService
     ingestions: IngestionService
+    refreshes: RefreshService
     exploration: ExplorationService
     costs: CostEstimator
     runs: RunService

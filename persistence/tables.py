@@ -23,11 +23,11 @@ from sqlalchemy import (
     text,
 )
 
-from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Schedule, Source
+from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
 from domain.ledger.entities import BatchStatus, FileStatus
 from domain.ports.engine import TableSchema
 from domain.ports.unit_of_work import Topic
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import Refresh, RunStatus, RunTrigger
 from domain.schema_versions import SchemaDiff
 from domain.states import ACTIVE_RUN
 from domain.tenants import Grants, Role
@@ -109,6 +109,7 @@ ingestions = Table(
     Column("checkpoint_path", Text, nullable=False),
     Column("table_uuid", Uuid),
     Column("generation", Integer, nullable=False),
+    Column("reset", ValueObject(Reset)),
     Column("version", Integer, nullable=False),
     _count("consecutive_failures"),
     Column("last_run_id", Uuid),
@@ -135,6 +136,7 @@ runs = Table(
     *_ingestion("runs"),
     enum_column("status", RunStatus),
     enum_column("trigger", RunTrigger),
+    Column("refresh", ValueObject(Refresh)),
     Column("retry_of_id", Uuid),
     _count("retry_count"),
     _moment("due_at", nullable=True),
@@ -203,6 +205,7 @@ processed_files = Table(
     Column("rows_skipped", BigInteger),
     Column("rows_rescued", BigInteger),
     Column("snapshot_id", BigInteger),
+    Column("generation", Integer),
     _count("retry_count"),
     _moment("next_retry_at", nullable=True),
     Column("error_message", Message),

@@ -89,6 +89,7 @@ def an_ingestion(**fields: Any) -> Ingestion:
             "execution": Execution(),
             "checkpoint_path": "file:///checkpoints/1",
             "generation": 1,
+            "reset": None,
             "version": 1,
             "consecutive_failures": 0,
             "last_run_id": None,
@@ -108,7 +109,7 @@ def a_schedule(**fields: Any) -> Schedule:
 def a_run(**fields: Any) -> Run:
     counters = dict.fromkeys(("retry_count", "files_discovered", "files_processed", "files_failed", "files_skipped"), 0)
     counters |= dict.fromkeys(("rows_written", "rows_skipped", "rows_rescued", "bytes_processed"), 0)
-    unset = ("retry_of_id", "due_at", "started_at", "ended_at", "duration_seconds", "lease_expires_at", "files_total")
+    unset = ("refresh", "retry_of_id", "due_at", "started_at", "ended_at", "duration_seconds", "lease_expires_at", "files_total")
     return Run(
         **{
             "id": uuid4(),
@@ -145,7 +146,7 @@ def a_batch(**fields: Any) -> Batch:
 
 
 def a_processed_file(**fields: Any) -> ProcessedFile:
-    unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "next_retry_at", "error_message")
+    unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "generation", "next_retry_at", "error_message")
     return ProcessedFile(
         **{
             "id": next(_numbers),

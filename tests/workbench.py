@@ -6,7 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType, Ingestion
+from domain.ingestions.refresh import RefreshService
+from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.entities import FileStatus, ProcessedFile
@@ -21,6 +24,8 @@ from tests.fakes.directory import FakeDirectory
 from tests.fakes.object_store import FakeObjectStores
 from tests.fakes.scripted_engine import ScriptedEngine, Table
 from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
+
+CHECKPOINTS = Checkpoints("file:///checkpoints")
 
 
 @dataclass
@@ -47,8 +52,18 @@ class Workbench:
         return FileDiscoveryService(self.unit_of_work, self.stores, self.clock)
 
     @property
+    def resets(self) -> ResetService:
+        return ResetService(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.processor)
+
+    @property
+    def refreshes(self) -> RefreshService:
+        return RefreshService(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.processor, self.clock, CHECKPOINTS)
+
+    @property
     def pipeline(self) -> RunPipeline:
-        return RunPipeline(self.unit_of_work, self.directory, self.discovery, self.processor, self.clock, self.settings)
+        return RunPipeline(
+            self.unit_of_work, self.directory, self.discovery, self.processor, self.refreshes, self.resets, self.clock, self.settings
+        )
 
     def land(self, *names: str, content: bytes = b"{}") -> list[str]:
         """Put files into the bucket; their paths."""

@@ -156,6 +156,21 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
+class Reset:
+    """What a refresh, a clear or a deletion has decided and what is still to be done; nothing is loaded before that.
+
+    `drop_table` is the table to drop. `remove_rows` and `forget_files` are about the rows and the ledger's files whose path
+    begins with `path_prefix`, or all of them without one. Each step may be repeated, so a crash between them does no harm.
+    """
+
+    id: UUID
+    drop_table: UUID | None = None
+    remove_rows: bool = False
+    forget_files: bool = False
+    path_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ingestion:
     """`generation` rises with each refresh; `version` with each change, for optimistic updates."""
 
@@ -171,6 +186,7 @@ class Ingestion:
     execution: Execution
     checkpoint_path: str
     generation: int
+    reset: Reset | None
     version: int
     consecutive_failures: int
     last_run_id: UUID | None
@@ -178,3 +194,8 @@ class Ingestion:
     next_due_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def reset_pending(self) -> bool:
+        """Whether something is still to be done before anything is loaded."""
+        return self.reset is not None

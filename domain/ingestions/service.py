@@ -1,4 +1,4 @@
-"""The life of an ingestion: created, changed, activated, paused, resumed."""
+"""The life of an ingestion: created, changed, activated, paused, resumed, deleted."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from uuid import UUID, uuid4
 
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, ValidationError
-from domain.ingestions.entities import Destination, Ingestion, IngestionStatus, Schedule, Source
+from domain.ingestions.checkpoints import Checkpoints
+from domain.ingestions.entities import Destination, Ingestion, IngestionStatus, Reset, Schedule, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
-from domain.ports.unit_of_work import Topic, UnitOfWorkFactory
+from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.tenants import Grants, Principal
 
 
@@ -25,12 +26,11 @@ def fingerprint(input: InputModel) -> str:
 
 
 class IngestionService:
-    def __init__(self, unit_of_work: UnitOfWorkFactory, stores: ObjectStores, clock: Clock, *, checkpoint_root: str) -> None:
-        """`checkpoint_root` is the URI below which streaming mode keeps its progress."""
+    def __init__(self, unit_of_work: UnitOfWorkFactory, stores: ObjectStores, clock: Clock, checkpoints: Checkpoints) -> None:
         self._unit_of_work = unit_of_work
         self._stores = stores
         self._clock = clock
-        self._checkpoint_root = checkpoint_root.rstrip("/")
+        self._checkpoints = checkpoints
 
     async def create_ingestion(self, principal: Principal, input: IngestionCreate) -> Ingestion:
         """Store a new ingestion, DRAFT unless it is to be activated at once.
@@ -56,8 +56,9 @@ class IngestionService:
             schedule=schedule,
             policies=input.policies.to_policies(),
             execution=input.execution.to_execution(),
-            checkpoint_path=self._checkpoint_path(principal.tenant.id, id, generation=1),
+            checkpoint_path=self._checkpoints.path(principal.tenant.id, id, version=1),
             generation=1,
+            reset=None,
             version=1,
             consecutive_failures=0,
             last_run_id=None,
@@ -123,6 +124,24 @@ class IngestionService:
             principal, id, IngestionStatus.ACTIVE, from_=(IngestionStatus.PAUSED, IngestionStatus.ERROR), verb="resume"
         )
 
+    async def delete_ingestion(self, principal: Principal, id: UUID, *, delete_table: bool) -> Ingestion:
+        """-> DELETING, and gone with all that is known of it once that is done; with its table, if that is asked.
+
+        Until then its name and its destination stay taken. Raises `NotFoundError`, `ConflictError` (RUN_ACTIVE).
+        """
+        async with self._unit_of_work(principal.tenant.id) as tx:
+            present = _found(await tx.ingestions.get_by_id(id, for_update=True))
+            await require_idle(tx, id)
+            # A drop that a refresh has left to do stays to be done.
+            left = present.reset.drop_table if present.reset else None
+            table = (await tx.ingestions.get_table(id) if delete_table else None) or left
+            reset = Reset(uuid4(), drop_table=table, forget_files=True)
+            await tx.ingestions.begin_reset(id, reset, generation=present.generation, checkpoint_path=present.checkpoint_path)
+            deleting = await tx.ingestions.update_status(id, IngestionStatus.DELETING, next_due_at=None)
+            await tx.audit.record(principal, "deleteIngestion", "Ingestion", id)
+            await tx.outbox.add(Topic.INGESTION, id)
+            return deleting
+
     async def list_ingestions(self, principal: Principal, *, limit: int = 100, after: UUID | None = None) -> Sequence[Ingestion]:
         """The tenant's ingestions by id, `limit` at a time."""
         async with self._unit_of_work(principal.tenant.id) as tx:
@@ -143,12 +162,15 @@ class IngestionService:
     def _next_due(self, schedule: Schedule | None, status: IngestionStatus) -> datetime | None:
         return next_due(schedule, self._clock.now()) if schedule and status is IngestionStatus.ACTIVE else None
 
-    def _checkpoint_path(self, tenant_id: UUID, id: UUID, *, generation: int) -> str:
-        return f"{self._checkpoint_root}/{tenant_id}/{id}/{generation}"
-
     async def _check_source(self, source: Source, grants: Grants) -> None:
         with source_errors_named():
             await self._stores.open(source, grants).check_access()
+
+
+async def require_idle(tx: UnitOfWork, ingestion_id: UUID) -> None:
+    """With the ingestion's row held, so that no run is queued meanwhile. Raises `ConflictError` (RUN_ACTIVE)."""
+    if await tx.runs.get_active(ingestion_id) is not None:
+        raise ConflictError(ConflictReason.RUN_ACTIVE, "the ingestion has an active run; cancel it first")
 
 
 @contextmanager

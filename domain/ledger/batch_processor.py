@@ -26,6 +26,7 @@ from domain.ports.engine import (
     LoadBatch,
     OutcomeStatus,
     TableMissingError,
+    TableReplacedError,
     TableSchema,
     TableUnavailableError,
 )
@@ -96,11 +97,34 @@ class BatchFileProcessor:
         await self._settle_unmarked(batch, charge=None)
         return True
 
+    async def settle_abandoned(self, ingestion: Ingestion) -> None:
+        """Settle the batches that ended runs have left, without waiting for their leases.
+
+        A batch whose table is gone is released: what is not in the ingestion's table is not loaded. Raises
+        `TableUnavailableError` when the table cannot answer.
+        """
+        async with self._unit_of_work(ingestion.tenant_id) as tx:
+            abandoned = await tx.batches.get_abandoned(ingestion.id)
+        for batch in abandoned:
+            async with self._unit_of_work(ingestion.tenant_id) as tx:
+                taken = await tx.batches.take_over(batch.id, lease_seconds=self._settings.lease_seconds, only_expired=False)
+            if taken is None:
+                continue
+            try:
+                await self._settle_unmarked(taken, charge=None)
+            except (TableMissingError, TableReplacedError):
+                async with self._unit_of_work(ingestion.tenant_id) as tx:
+                    if await tx.batches.release(taken):
+                        await tx.files.release(taken)
+
     async def _claim(
         self, run: Run, ingestion: Ingestion, *, max_files: int, max_bytes: int, at_least_one: bool
     ) -> tuple[Batch, Sequence[ProcessedFile]] | None:
         try:
             async with self._unit_of_work(ingestion.tenant_id) as tx:
+                if not await tx.runs.hold_running(run.id):
+                    # It has ended, or is to: what is claimed for it now would be nobody's.
+                    raise LeaseLostError(f"run {run.id}")
                 batch = await tx.batches.open(
                     id=uuid4(),
                     ingestion_id=ingestion.id,

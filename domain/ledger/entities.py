@@ -24,7 +24,8 @@ class FileStatus(StrEnum):
 class ProcessedFile:
     """One version of a path; at most one version of a path is `current`.
 
-    `run_id` and `batch_id` are those of the latest claim. `retry_count` counts failures; `next_retry_at` is when the
+    `run_id` and `batch_id` are those of the latest claim; `generation` is the ingestion's when the file was loaded: its rows
+    are in the table only while the ingestion has not been refreshed since. `retry_count` counts failures; `next_retry_at` is when the
     next automatic try is due, None when it waits for a person.
     """
 
@@ -43,6 +44,7 @@ class ProcessedFile:
     rows_skipped: int | None
     rows_rescued: int | None
     snapshot_id: int | None
+    generation: int | None
     retry_count: int
     next_retry_at: datetime | None
     error_message: str | None

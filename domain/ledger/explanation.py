@@ -22,6 +22,7 @@ class FileState(StrEnum):
     """Where a path stands between the source and the table."""
 
     LOADED = "LOADED"
+    ABSENT_BY_REFRESH = "ABSENT_BY_REFRESH"
     LOADED_THEN_CHANGED = "LOADED_THEN_CHANGED"
     LOADING = "LOADING"
     WAITING = "WAITING"
@@ -77,12 +78,18 @@ class ExplanationService:
             object = await self._stores.open(ingestion.source, principal.tenant.grants).stat(path)
         except SourceUnavailableError as error:
             problem = error.message
-        state, said = self._known(file, object, problem) if file else self._unknown(ingestion, object, problem)
+        state, said = self._known(ingestion, file, object, problem) if file else self._unknown(ingestion, object, problem)
         return FileExplanation(path, state, said, file, object, problem)
 
-    def _known(self, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
+    def _known(self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
         match file.status:
             case FileStatus.SUCCESS | FileStatus.SUPERSEDED:
+                if file.generation != ingestion.generation:
+                    said = (
+                        f"it was loaded in generation {file.generation}; the table has been begun anew since (generation "
+                        f"{ingestion.generation}), without what was loaded before"
+                    )
+                    return FileState.ABSENT_BY_REFRESH, said
                 said = f"its {file.rows} rows are in the table"
                 if file.rows_skipped:
                     said += f"; {file.rows_skipped} more were left out by the bad-row policy"

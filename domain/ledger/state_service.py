@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from typing import Annotated
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from pydantic import StringConstraints
+from pydantic import StrictBool, StringConstraints
 
-from domain.errors import NotFoundError
+from domain.errors import ConfirmationRequiredError, ConflictError, ConflictReason, NotFoundError
+from domain.ingestions.checkpoints import Checkpoints
+from domain.ingestions.entities import IngestionStatus, Reset
 from domain.ingestions.inputs import InputModel, Text
+from domain.ingestions.service import require_idle
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import FileSelection
-from domain.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.states import DONE_FILE
 from domain.tenants import Principal
 
@@ -22,11 +25,21 @@ class SkipRequest(InputModel):
     reason: Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000)] = "skipped by hand"
 
 
+class ClearRequest(InputModel):
+    """`path_prefix` narrows it to files whose path begins so; `keep_rows` leaves their rows in the table, where they double."""
+
+    ingestion_id: UUID
+    path_prefix: Text | None = None
+    confirm: StrictBool = False
+    keep_rows: StrictBool = False
+
+
 class FileStateService:
     """Bound to one tenant."""
 
-    def __init__(self, unit_of_work: UnitOfWorkFactory, tenant_id: UUID) -> None:
+    def __init__(self, unit_of_work: UnitOfWorkFactory, checkpoints: Checkpoints, tenant_id: UUID) -> None:
         self._unit_of_work = unit_of_work
+        self._checkpoints = checkpoints
         self._tenant_id = tenant_id
 
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
@@ -65,10 +78,28 @@ class FileStateService:
             await _record(tx, principal, "skipFiles", selection)
             return await tx.files.skip(selection, reason=reason)
 
-    async def clear_processed_files(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
-        """Forget the ingestion's files (below a prefix), so that they would be loaded again; how many."""
+    async def clear_processed_files(self, principal: Principal, request: ClearRequest) -> int:
+        """Have the ingestion's files (below a prefix) forgotten, so that they are loaded again, and their rows removed; how many.
+
+        It is decided now, and done before the next run loads anything. Raises `ConfirmationRequiredError`, `NotFoundError`,
+        `ConflictError`: RUN_ACTIVE, or WRONG_STATE while an earlier refresh or clear is not done.
+        """
+        if not request.confirm:
+            raise ConfirmationRequiredError("this forgets files, and removes their rows unless they are kept: confirm it")
         async with self._unit_of_work(self._tenant_id) as tx:
-            return await tx.files.delete_by_ingestion(ingestion_id, path_prefix=path_prefix)
+            present = await tx.ingestions.get_by_id(request.ingestion_id, for_update=True)
+            if present is None or present.status is IngestionStatus.DELETING:
+                raise NotFoundError("ingestion")
+            await require_idle(tx, present.id)
+            if present.reset is not None:
+                raise ConflictError(ConflictReason.WRONG_STATE, "an earlier refresh or clear is not done yet; try again soon")
+            files = await tx.files.count_by_status(present.id, path_prefix=request.path_prefix)
+            reset = Reset(uuid4(), remove_rows=not request.keep_rows, forget_files=True, path_prefix=request.path_prefix)
+            checkpoint_path = self._checkpoints.path(present.tenant_id, present.id, version=present.version + 1)
+            await tx.ingestions.begin_reset(present.id, reset, generation=present.generation, checkpoint_path=checkpoint_path)
+            await tx.audit.record(principal, "clearProcessedFiles", "Ingestion", present.id)
+            await tx.outbox.add(Topic.INGESTION, present.id)
+        return sum(files.values())
 
 
 async def _record(tx: UnitOfWork, principal: Principal, operation: str, selection: FileSelection) -> None:

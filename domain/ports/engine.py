@@ -177,8 +177,19 @@ class Engine(Protocol):
         """The table now, or None when there is none. Raises `TableUnavailableError`."""
         ...
 
-    async def drop_table(self, destination: Destination) -> bool:
-        """Drop the table and its files; False when there was none. Raises `TableUnavailableError`."""
+    async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
+        """Remove the rows whose source file's path begins with `path_prefix`, in one table commit; how many.
+
+        Awaits `guard` before each commit try, as `load` does. 0, and no commit, when there is no table or no such row. Raises
+        `TableReplacedError` when `table_uuid` is given and is not the table's, `TableUnavailableError` when the catalog fails.
+        """
+        ...
+
+    async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
+        """Drop the table and its files; False when there was none.
+
+        Raises `TableReplacedError`, and drops nothing, when `table_uuid` is given and is not the table's; `TableUnavailableError`.
+        """
         ...
 
     async def optimize(self, destination: Destination) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome
 from domain.ports.object_store import StoredObject
@@ -62,6 +62,17 @@ class IngestionRepository(Protocol):
 
     async def get_table(self, id: UUID) -> UUID | None: ...
 
+    async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
+        """Store what is to be done before anything more is loaded, in place of a reset that is not done yet.
+
+        A new generation has no table yet. Raises `version` by one. Raises `NotFoundError`.
+        """
+        ...
+
+    async def finish_reset(self, id: UUID, reset_id: UUID) -> bool:
+        """The reset is done; False when it was done before, or another has taken its place."""
+        ...
+
     async def delete(self, id: UUID) -> bool:
         """Removes the ingestion and, by cascade, its runs, files, attempts, batches and schema versions."""
         ...
@@ -73,6 +84,14 @@ class RunRepository(Protocol):
         ...
 
     async def get_by_id(self, id: UUID) -> Run | None: ...
+
+    async def get_active(self, ingestion_id: UUID) -> Run | None:
+        """The ingestion's run that is queued or under way."""
+        ...
+
+    async def hold_running(self, id: UUID) -> bool:
+        """Whether the run is RUNNING; if so it stays that until the transaction ends."""
+        ...
 
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         """The run that the schedule's firing at `due_at` has made."""
@@ -217,8 +236,12 @@ class ProcessedFileRepository(Protocol):
         """The batch's PROCESSING files, by id."""
         ...
 
-    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
-        """Forget the ingestion's files (below a prefix), attempts included; how many."""
+    async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
+        """How many current files there are (below a prefix), by status; a status without files is absent."""
+        ...
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None, limit: int | None = None) -> int:
+        """Forget the ingestion's files (below a prefix), attempts included, at most `limit`; how many."""
         ...
 
 
@@ -230,6 +253,10 @@ class BatchRepository(Protocol):
         ...
 
     async def get_by_id(self, id: UUID) -> Batch | None: ...
+
+    async def get_abandoned(self, ingestion_id: UUID) -> Sequence[Batch]:
+        """The ingestion's CLAIMED batches whose run has ended (or is gone), whatever their lease."""
+        ...
 
     async def renew_lease(self, batch: Batch, *, seconds: float) -> bool:
         """Put the lease's end `seconds` from now; False when it has expired, or the epoch has passed on, or the batch is settled."""

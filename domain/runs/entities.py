@@ -27,6 +27,21 @@ class RunTrigger(StrEnum):
     REFRESH = "REFRESH"
 
 
+class RefreshMode(StrEnum):
+    """What is loaded again once the table is gone: everything, or only what was never loaded."""
+
+    FULL = "FULL"
+    NEW_ONLY = "NEW_ONLY"
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """What a REFRESH run is to do; without `load` it ends when the table is gone."""
+
+    mode: RefreshMode
+    load: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class RunMetrics:
     """What a run has done so far; added to once per batch. Rows and bytes are of loaded files only."""
@@ -71,6 +86,7 @@ class Run:
     ingestion_id: UUID
     status: RunStatus
     trigger: RunTrigger
+    refresh: Refresh | None
     retry_of_id: UUID | None
     retry_count: int
     due_at: datetime | None

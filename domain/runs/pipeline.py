@@ -1,4 +1,4 @@
-"""A run from start to end: discover, claim, load, mark, complete.
+"""A run from start to end: prepare, discover, claim, load, mark, complete.
 
 The stages are methods, so that an orchestrator may call them one by one; `execute` calls them all.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.refresh import RefreshService
+from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
@@ -45,6 +47,8 @@ class RunPipeline:
         directory: Directory,
         discovery: FileDiscoveryService,
         processor: BatchFileProcessor,
+        refreshes: RefreshService,
+        resets: ResetService,
         clock: Clock,
         settings: PipelineSettings,
     ) -> None:
@@ -52,6 +56,8 @@ class RunPipeline:
         self._directory = directory
         self._discovery = discovery
         self._processor = processor
+        self._refreshes = refreshes
+        self._resets = resets
         self._clock = clock
         self._settings = settings
 
@@ -81,12 +87,14 @@ class RunPipeline:
             raise
 
     async def _work(self, run: Run, ingestion: Ingestion, grants: Grants) -> str | None:
-        """Discover and process; what went wrong, for a person, or None."""
+        """Prepare, discover and process; what went wrong, for a person, or None."""
         limit = asyncio.timeout(ingestion.policies.timeout_seconds)
         try:
             async with self._held(run), limit:
-                await self.discover(run, ingestion, grants)
-                await self.process(run, ingestion, grants)
+                await self.prepare(run, ingestion)
+                if run.refresh is None or run.refresh.load:
+                    await self.discover(run, ingestion, grants)
+                    await self.process(run, ingestion, grants)
         except (LeaseLostError, RunLostError):
             raise
         except Exception as error:
@@ -110,6 +118,13 @@ class RunPipeline:
         if ingestion is None or tenant is None:
             raise NotFoundError("ingestion")
         return run, ingestion, tenant.grants
+
+    async def prepare(self, run: Run, ingestion: Ingestion) -> None:
+        """Begin the refresh, if the run is one; and do what an earlier refresh or clear has left to do before anything is loaded."""
+        if run.refresh is not None:
+            await self._refreshes.begin(run, ingestion)
+        if run.refresh is not None or ingestion.reset is not None:
+            await self._resets.finish(Subject(run.tenant_id, ingestion.id))
 
     async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> int:
         """Enter what has landed into the ledger, and requeue failures whose retry is due; how many files wait.
@@ -139,6 +154,9 @@ class RunPipeline:
         if counted is None:
             raise NotFoundError("run")
         status, message = verdict(counted.metrics)
+        if status is RunStatus.NO_NEW_FILES and counted.refresh is not None:
+            # It has done what it was made for.
+            status = RunStatus.SUCCESS
         return await self._end(run, status, message)
 
     async def fail(self, run: Run, message: str) -> Run | None:

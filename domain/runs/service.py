@@ -14,7 +14,7 @@ from domain.ingestions.inputs import IdempotencyKey, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ingestions.service import fingerprint
 from domain.ports.unit_of_work import Directory, Topic, UnitOfWork, UnitOfWorkFactory
-from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.runs.entities import Refresh, Run, RunStatus, RunTrigger
 from domain.states import RETRYABLE_RUN, RUNNABLE
 from domain.tenants import Principal
 
@@ -39,14 +39,14 @@ class RunService:
     async def run_ingestion(self, principal: Principal, request: RunRequest) -> Run:
         """Queue a MANUAL run. Raises `NotFoundError`, `ConflictError` (WRONG_STATE, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED)."""
         async with self._unit_of_work(principal.tenant.id) as tx:
-            run = self._new_run(principal.tenant.id, request.ingestion_id, RunTrigger.MANUAL)
+            run = new_run(principal.tenant.id, request.ingestion_id, RunTrigger.MANUAL, at=self._clock.now())
             if request.idempotency_key is not None:
                 earlier = await tx.idempotency_keys.claim("runIngestion", request.idempotency_key, fingerprint(request), run.id)
                 if earlier is not None:
                     return _found(await tx.runs.get_by_id(earlier))
-            await self._runnable(tx, request.ingestion_id)
+            await require_runnable(tx, request.ingestion_id)
             await tx.audit.record(principal, "runIngestion", "Run", run.id)
-            return await self._queue(tx, run)
+            return await queue(tx, run)
 
     async def retry_run(self, principal: Principal, request: RetryRequest) -> Run:
         """Queue a RETRY run for the files that a run had in hand and that are not loaded; the run itself stays as it is.
@@ -59,7 +59,7 @@ class RunService:
             if original is None:
                 raise NotFoundError("run")
             run = dataclasses.replace(
-                self._new_run(principal.tenant.id, original.ingestion_id, RunTrigger.RETRY),
+                new_run(principal.tenant.id, original.ingestion_id, RunTrigger.RETRY, at=self._clock.now()),
                 retry_of_id=original.id,
                 retry_count=original.retry_count + 1,
             )
@@ -67,11 +67,11 @@ class RunService:
                 earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
                 if earlier is not None:
                     return _found(await tx.runs.get_by_id(earlier))
-            await self._runnable(tx, original.ingestion_id)
+            await require_runnable(tx, original.ingestion_id)
             if original.status not in RETRYABLE_RUN:
                 raise ConflictError(ConflictReason.WRONG_STATE, f"a run that is {original.status} has nothing to retry")
             await tx.audit.record(principal, "retryRun", "Run", run.id)
-            return await self._queue(tx, run)
+            return await queue(tx, run)
 
     async def cancel_run(self, principal: Principal, id: UUID) -> Run:
         """QUEUED -> CANCELLED at once; RUNNING -> CANCELLING, and CANCELLED when its worker has settled what it has in hand.
@@ -119,52 +119,67 @@ class RunService:
             if await tx.runs.get_scheduled(ingestion.id, due_at):
                 return False
             try:
-                await self._queue(tx, self._new_run(ingestion.tenant_id, ingestion.id, RunTrigger.SCHEDULED, due_at=due_at))
+                await queue(tx, new_run(ingestion.tenant_id, ingestion.id, RunTrigger.SCHEDULED, at=now, due_at=due_at))
             except ConflictError as error:
                 log.info("schedule of ingestion %s passed over: %s", ingestion.id, error.message)
                 return False
             return True
 
-    async def _runnable(self, tx: UnitOfWork, ingestion_id: UUID) -> None:
-        """Hold the ingestion's row, and refuse unless it may be run by hand."""
-        ingestion = await tx.ingestions.get_by_id(ingestion_id, for_update=True)
-        if ingestion is None or ingestion.status is IngestionStatus.DELETING:
-            raise NotFoundError("ingestion")
-        if ingestion.status not in RUNNABLE:
-            raise ConflictError(ConflictReason.WRONG_STATE, f"an ingestion that is {ingestion.status} cannot be run")
 
-    async def _queue(self, tx: UnitOfWork, run: Run) -> Run:
-        created = await tx.runs.create(run)
-        await tx.outbox.add(Topic.RUN, run.id)
-        return created
+async def require_runnable(tx: UnitOfWork, ingestion_id: UUID) -> Ingestion:
+    """Hold the ingestion's row. Raises `NotFoundError`, and `ConflictError` (WRONG_STATE) unless it may be run by hand."""
+    ingestion = await tx.ingestions.get_by_id(ingestion_id, for_update=True)
+    if ingestion is None or ingestion.status is IngestionStatus.DELETING:
+        raise NotFoundError("ingestion")
+    if ingestion.status not in RUNNABLE:
+        raise ConflictError(ConflictReason.WRONG_STATE, f"an ingestion that is {ingestion.status} cannot be run")
+    return ingestion
 
-    def _new_run(self, tenant_id: UUID, ingestion_id: UUID, trigger: RunTrigger, *, due_at: datetime | None = None) -> Run:
-        return Run(
-            id=uuid4(),
-            tenant_id=tenant_id,
-            ingestion_id=ingestion_id,
-            status=RunStatus.QUEUED,
-            trigger=trigger,
-            retry_of_id=None,
-            retry_count=0,
-            due_at=due_at,
-            queued_at=self._clock.now(),
-            started_at=None,
-            ended_at=None,
-            duration_seconds=None,
-            lease_expires_at=None,
-            files_total=None,
-            files_discovered=0,
-            files_processed=0,
-            files_failed=0,
-            files_skipped=0,
-            rows_written=0,
-            rows_skipped=0,
-            rows_rescued=0,
-            bytes_processed=0,
-            error_message=None,
-            flow_run_id=None,
-        )
+
+async def queue(tx: UnitOfWork, run: Run) -> Run:
+    """Store a run, and have it executed once the transaction has committed. Raises `ConflictError` (RUN_ACTIVE)."""
+    created = await tx.runs.create(run)
+    await tx.outbox.add(Topic.RUN, run.id)
+    return created
+
+
+def new_run(
+    tenant_id: UUID,
+    ingestion_id: UUID,
+    trigger: RunTrigger,
+    *,
+    at: datetime,
+    due_at: datetime | None = None,
+    refresh: Refresh | None = None,
+) -> Run:
+    """A QUEUED run that has done nothing yet."""
+    return Run(
+        id=uuid4(),
+        tenant_id=tenant_id,
+        ingestion_id=ingestion_id,
+        status=RunStatus.QUEUED,
+        trigger=trigger,
+        refresh=refresh,
+        retry_of_id=None,
+        retry_count=0,
+        due_at=due_at,
+        queued_at=at,
+        started_at=None,
+        ended_at=None,
+        duration_seconds=None,
+        lease_expires_at=None,
+        files_total=None,
+        files_discovered=0,
+        files_processed=0,
+        files_failed=0,
+        files_skipped=0,
+        rows_written=0,
+        rows_skipped=0,
+        rows_rescued=0,
+        bytes_processed=0,
+        error_message=None,
+        flow_run_id=None,
+    )
 
 
 def _found(run: Run | None) -> Run:

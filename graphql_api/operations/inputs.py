@@ -20,6 +20,7 @@ from domain.ingestions.entities import (
     SchemaEvolution,
     SourceType,
 )
+from domain.runs.entities import RefreshMode
 from graphql_api.types.filters import ProcessedFileFilter
 from graphql_api.types.scalars import BigInt
 
@@ -160,6 +161,30 @@ class EstimateCostInput:
 class RetryRunInput:
     run_id: strawberry.ID = strawberry.field(description="The run that left files unloaded.")
     idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's run.")
+
+
+@strawberry.input(description="A table to load anew.")
+class RefreshIngestionInput:
+    ingestion_id: strawberry.ID = strawberry.field(description="The ingestion.")
+    mode: RefreshMode = strawberry.field(description="What is loaded again once the table is gone.")
+    confirm: bool = strawberry.field(default=False, description="That dropping the table is meant.")
+    dry_run: bool = strawberry.field(default=False, description="Only say what would be done.")
+    auto_run: bool = strawberry.field(default=True, description="Load at once; else the next run does.")
+    idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's run.")
+
+
+@strawberry.input(description="An ingestion to delete.")
+class DeleteIngestionInput:
+    id: strawberry.ID = strawberry.field(description="The ingestion.")
+    delete_table: bool = strawberry.field(default=False, description="Drop the table too; else it stays as it is.")
+
+
+@strawberry.input(description="Files to forget, so that they are loaded again.")
+class ClearProcessedFilesInput:
+    ingestion_id: strawberry.ID = strawberry.field(description="The ingestion.")
+    path_prefix: str | None = _optional("Only files whose path begins like this; all unless told.")
+    confirm: bool = strawberry.field(default=False, description="That forgetting files and removing rows is meant.")
+    keep_rows: bool = strawberry.field(default=False, description="Leave their rows in the table. Loaded again, they are doubled.")
 
 
 @strawberry.input(description="Files to load again: by their ids, or those of an ingestion that pass a filter.")

@@ -9,8 +9,10 @@ import strawberry
 
 from domain.errors import NotFoundError
 from domain.ingestions import entities as ingestion_entities
+from domain.ingestions import refresh
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
-from domain.ledger.state_service import SkipRequest
+from domain.ingestions.refresh import RefreshRequest
+from domain.ledger.state_service import ClearRequest, SkipRequest
 from domain.runs import entities as run_entities
 from domain.runs.service import RetryRequest, RunRequest
 from domain.tenants import Role
@@ -18,7 +20,10 @@ from graphql_api.context import Info
 from graphql_api.operations.api_keys import AccessMutations
 from graphql_api.operations.authorization import guarded
 from graphql_api.operations.inputs import (
+    ClearProcessedFilesInput,
     CreateIngestionInput,
+    DeleteIngestionInput,
+    RefreshIngestionInput,
     RetryFilesInput,
     RetryRunInput,
     RunIngestionInput,
@@ -31,7 +36,8 @@ from graphql_api.operations.selections import selection
 from graphql_api.relay.ids import decode_id
 from graphql_api.types.errors import result_union
 from graphql_api.types.ingestion import Ingestion
-from graphql_api.types.processed_file import FilesChanged
+from graphql_api.types.processed_file import FilesChanged, FilesCleared
+from graphql_api.types.refresh import Refresh
 from graphql_api.types.run import Run
 from graphql_api.types.scalars import BigInt
 
@@ -41,6 +47,9 @@ ChangeIngestionStatusResult = result_union("ChangeIngestionStatusResult", Ingest
 RunIngestionResult = result_union("RunIngestionResult", Run)
 CancelRunResult = result_union("CancelRunResult", Run)
 RetryRunResult = result_union("RetryRunResult", Run)
+DeleteIngestionResult = result_union("DeleteIngestionResult", Ingestion)
+RefreshIngestionResult = result_union("RefreshIngestionResult", Refresh)
+ClearProcessedFilesResult = result_union("ClearProcessedFilesResult", FilesCleared)
 RetryFilesResult = result_union("RetryFilesResult", FilesChanged)
 SkipFilesResult = result_union("SkipFilesResult", FilesChanged)
 
@@ -100,6 +109,45 @@ class Mutation(AccessMutations):
     @staticmethod
     async def resume_ingestion(info: Info, id: _IngestionId) -> ingestion_entities.Ingestion:
         return await info.context.services.ingestions.resume(info.context.principal, _ingestion_id(id))
+
+    @guarded(
+        DeleteIngestionResult,
+        role=Role.ADMIN,
+        description="DELETING, and then gone, with its runs and files; the table stays unless told. Refused while a run is active.",
+    )
+    @staticmethod
+    async def delete_ingestion(
+        info: Info, input: Annotated[DeleteIngestionInput, strawberry.argument(description="The ingestion.")]
+    ) -> ingestion_entities.Ingestion:
+        ingestions = info.context.services.ingestions
+        return await ingestions.delete_ingestion(info.context.principal, _ingestion_id(input.id), delete_table=input.delete_table)
+
+    @guarded(
+        RefreshIngestionResult,
+        role=Role.ADMIN,
+        description="Drop the table and load it anew, by a run; or say what that would do.",
+    )
+    @staticmethod
+    async def refresh_ingestion(
+        info: Info, input: Annotated[RefreshIngestionInput, strawberry.argument(description="What to load anew.")]
+    ) -> refresh.RefreshOutcome:
+        values = given(input)
+        request = RefreshRequest.parse(values | {"ingestion_id": _ingestion_id(values["ingestion_id"])})
+        return await info.context.services.refreshes.refresh(info.context.principal, request)
+
+    @guarded(
+        ClearProcessedFilesResult,
+        role=Role.ADMIN,
+        description="Forget files, so that they are loaded again, and remove their rows from the table unless they are to be kept.",
+    )
+    @staticmethod
+    async def clear_processed_files(
+        info: Info, input: Annotated[ClearProcessedFilesInput, strawberry.argument(description="The files.")]
+    ) -> FilesCleared:
+        values = given(input)
+        request = ClearRequest.parse(values | {"ingestion_id": _ingestion_id(values["ingestion_id"])})
+        files = info.context.services.files(info.context.principal.tenant.id)
+        return FilesCleared(count=BigInt(await files.clear_processed_files(info.context.principal, request)))
 
     @guarded(RunIngestionResult, role=Role.OPERATOR, description="Make a run of an ingestion now.")
     @staticmethod

@@ -21,7 +21,7 @@ from domain.ingestions.entities import (
 )
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.system import ComponentStatus
 from domain.tenants import Role
 
@@ -132,6 +132,13 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "CANCELLED": "It was stopped.",
         },
     ),
+    RefreshMode: (
+        "What is loaded again once the table is gone.",
+        {
+            "FULL": "Everything: the ledger forgets the files, and what lies at the source is found anew.",
+            "NEW_ONLY": "Only what was never loaded: what was loaded before stays out of the new table.",
+        },
+    ),
     RunTrigger: (
         "Why a run came to be.",
         {
@@ -158,6 +165,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         "Where a path stands between the source and the table.",
         {
             "LOADED": "Its rows are in the table.",
+            "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
             "LOADED_THEN_CHANGED": "Its rows are in the table, and the source holds other content by now.",
             "LOADING": "A run has it in hand.",
             "WAITING": "The next run loads it.",

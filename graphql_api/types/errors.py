@@ -48,6 +48,11 @@ class ConflictError(Error):
     reason: ConflictReason = strawberry.field(description="Which fact stands against it.")
 
 
+@strawberry.type(description="The operation destroys something; ask again with `confirm: true` if that is meant.")
+class ConfirmationRequiredError(Error):
+    pass
+
+
 @strawberry.type(description="Your role does not allow it.")
 class ForbiddenError(Error):
     pass
@@ -67,6 +72,7 @@ _PAIRS: tuple[tuple[type[DomainError], type[Error]], ...] = (
     (domain.errors.ValidationError, ValidationError),
     (domain.errors.NotFoundError, NotFoundError),
     (domain.errors.ConflictError, ConflictError),
+    (domain.errors.ConfirmationRequiredError, ConfirmationRequiredError),
     (domain.errors.ForbiddenError, ForbiddenError),
     (domain.errors.UnsupportedError, UnsupportedError),
     (domain.errors.UnavailableError, UnavailableError),

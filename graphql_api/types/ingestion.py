@@ -120,6 +120,9 @@ class Ingestion(Node):
     execution: Execution = strawberry.field(description="What does the work.")
     checkpoint_path: str = strawberry.field(description="Where streaming mode keeps its progress; unique to it.")
     generation: int = strawberry.field(description="How often the table has been begun anew, from 1.")
+    reset_pending: bool = strawberry.field(
+        description="Whether a refresh, a clear or a deletion has rows or files still to remove; nothing is loaded before that."
+    )
     version: int = strawberry.field(description="Rises with each change; for `expectedVersion` in updates.")
     next_due_at: datetime | None = strawberry.field(description="When its schedule fires next; null while it does not.")
     last_run_at: datetime | None = strawberry.field(description="When its latest run ended; null before the first.")

@@ -73,6 +73,9 @@ class ProcessedFile(Node):
     rows: BigInt | None = strawberry.field(description="Its rows in the table; null before the first attempt.")
     rows_skipped: BigInt | None = strawberry.field(description="Its rows left out by the bad-row policy.")
     rows_rescued: BigInt | None = strawberry.field(description="Its rows with something in `_rescued_data`.")
+    generation: int | None = strawberry.field(
+        description="The ingestion's generation when it was loaded; its rows are in the table if that is still the same."
+    )
     retry_count: int = strawberry.field(description="How often it has failed.")
     next_retry_at: datetime | None = strawberry.field(description="When it is tried again by itself; null when it is not.")
     error_message: str | None = strawberry.field(description="Why it failed or was skipped; null otherwise.")
@@ -117,6 +120,11 @@ class ProcessedFileConnection:
     nodes: list[ProcessedFile] = strawberry.field(description="The page's files.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
     total_count: int = strawberry.field(resolver=total_count, description="How many there are under the filter, on all pages.")
+
+
+@strawberry.type(description="Files that are being forgotten.")
+class FilesCleared:
+    count: BigInt = strawberry.field(description="How many. It is done before the next run loads anything; see `resetPending`.")
 
 
 @strawberry.type(description="Files whose status was changed.")

@@ -13,7 +13,7 @@ from domain.costs import actual
 from domain.ingestions import entities as ingestion_entities
 from domain.ledger import entities as ledger_entities
 from domain.runs import entities
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.runs.totals import RunTotals
 from graphql_api.context import Info
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
@@ -32,12 +32,19 @@ _Run = Annotated["Run", strawberry.lazy("graphql_api.types.run")]
 _FileConnection = Annotated["ProcessedFileConnection", strawberry.lazy("graphql_api.types.processed_file")]
 
 
+@strawberry.type(description="What a refresh does.")
+class RefreshOrder:
+    mode: RefreshMode = strawberry.field(description="What is loaded again once the table is gone.")
+    load: bool = strawberry.field(description="Whether the same run loads it.")
+
+
 @strawberry.type(description="One pass of an ingestion, from discovery to completion.")
 @resolved_from(entities.Run)
 class Run(Node):
     status: RunStatus = strawberry.field(description="Where it is in its life.")
     trigger: RunTrigger = strawberry.field(description="Why it came to be.")
     retry_count: int = strawberry.field(description="How many runs it retries, one behind the other.")
+    refresh: RefreshOrder | None = strawberry.field(description="What a refresh does; null for other triggers.")
     due_at: datetime | None = strawberry.field(description="The schedule's moment that it answers; null for other triggers.")
     queued_at: datetime = strawberry.field(description="When it was asked for.")
     started_at: datetime | None = strawberry.field(description="When a worker took it up; null before.")

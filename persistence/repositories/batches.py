@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert
+from sqlalchemy import exists, func, insert
 
 from domain.ledger.entities import Batch, BatchStatus
+from domain.states import ACTIVE_RUN
 from persistence.mapping import columns_of
 from persistence.repositories.conflicts import owned_ingestion
 from persistence.repositories.runs import lease_end
 from persistence.repositories.scope import TenantScope
-from persistence.tables import batches
+from persistence.tables import batches, runs
 
 
 class SqlBatchRepository:
@@ -35,6 +37,13 @@ class SqlBatchRepository:
 
     async def get_by_id(self, id: UUID) -> Batch | None:
         return await self._scope.first(Batch, self._scope.select(Batch).where(batches.c.id == id))
+
+    async def get_abandoned(self, ingestion_id: UUID) -> Sequence[Batch]:
+        at_work = exists().where(runs.c.id == batches.c.run_id, runs.c.status.in_(ACTIVE_RUN), self._scope.owns(runs))
+        statement = self._scope.select(Batch).where(
+            batches.c.ingestion_id == ingestion_id, batches.c.status == BatchStatus.CLAIMED, ~at_work
+        )
+        return await self._scope.all(Batch, statement.order_by(batches.c.created_at, batches.c.id))
 
     async def renew_lease(self, batch: Batch, *, seconds: float) -> bool:
         held = self._held(batch).where(batches.c.lease_expires_at > func.clock_timestamp())

@@ -5,18 +5,27 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import case, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.states import INGESTION
 from persistence.mapping import columns_of, values_of
 from persistence.repositories.conflicts import constraint_of
 from persistence.repositories.scope import TenantScope
 from persistence.tables import ingestions
 
-_OWNED_ELSEWHERE = ("status", "next_due_at", "consecutive_failures", "last_run_id", "last_run_at")
+_OWNED_ELSEWHERE = (
+    "status",
+    "next_due_at",
+    "consecutive_failures",
+    "last_run_id",
+    "last_run_at",
+    "reset",
+    "generation",
+    "checkpoint_path",
+)
 _FIXED = ("id", "tenant_id", "created_at", "updated_at", "version", *_OWNED_ELSEWHERE)
 """What `update` leaves alone: it never changes, or another method owns it."""
 
@@ -87,6 +96,25 @@ class SqlIngestionRepository:
             select(ingestions.c.table_uuid).where(self._scope.owns(ingestions), ingestions.c.id == id)
         )
         return found
+
+    async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
+        same_table = case((ingestions.c.generation == generation, ingestions.c.table_uuid), else_=None)
+        values = {
+            "reset": reset,
+            "generation": generation,
+            "checkpoint_path": checkpoint_path,
+            "table_uuid": same_table,
+            "version": ingestions.c.version + 1,
+        }
+        statement = self._scope.update(ingestions).where(ingestions.c.id == id).values(values)
+        changed = await self._scope.first(Ingestion, statement.returning(*columns_of(Ingestion)))
+        if changed is None:
+            raise NotFoundError("ingestion")
+        return changed
+
+    async def finish_reset(self, id: UUID, reset_id: UUID) -> bool:
+        still = ingestions.c.reset["id"].astext == str(reset_id)
+        return await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id, still).values(reset=None)) > 0
 
     async def delete(self, id: UUID) -> bool:
         return await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0

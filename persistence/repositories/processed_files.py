@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -197,6 +197,7 @@ class SqlProcessedFileRepository:
             FileStatus.SUCCESS,
             outcomes,
             snapshot_id=snapshot_id,
+            generation=select(ingestions.c.generation).where(ingestions.c.id == batch.ingestion_id).scalar_subquery(),
             error_message=None,
             next_retry_at=None,
         )
@@ -226,15 +227,27 @@ class SqlProcessedFileRepository:
         statement = self._scope.select(ProcessedFile).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
         return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
 
-    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
-        statement = self._scope.delete(processed_files).where(processed_files.c.ingestion_id == ingestion_id)
-        if path_prefix is not None:
-            statement = statement.where(starts_with(processed_files.c.path, path_prefix))
-        return await self._scope.changed(statement)
+    async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
+        statement = (
+            select(processed_files.c.status, func.count())
+            .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
+            .group_by(processed_files.c.status)
+        )
+        rows: Sequence[tuple[FileStatus, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
+        return dict(rows)
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None, limit: int | None = None) -> int:
+        chosen = select(processed_files.c.id).where(*self._below(ingestion_id, path_prefix)).limit(limit)
+        return await self._scope.changed(self._scope.delete(processed_files).where(processed_files.c.id.in_(chosen)))
 
     def _ingestion(self, ingestion_id: UUID) -> Any:
         """The ingestion's id if the tenant owns it, evaluated once: so the ledger's indexes need not carry the tenant."""
         return select(ingestions.c.id).where(self._scope.owns(ingestions), ingestions.c.id == ingestion_id).scalar_subquery()
+
+    def _below(self, ingestion_id: UUID, path_prefix: str | None) -> list[ColumnElement[bool]]:
+        """Of all versions of the ingestion's files, those whose path begins with the prefix."""
+        conditions = [self._scope.owns(processed_files), processed_files.c.ingestion_id == ingestion_id]
+        return conditions if path_prefix is None else [*conditions, starts_with(processed_files.c.path, path_prefix)]
 
     def _files(self, ingestion_id: UUID) -> Any:
         return self._scope.update(processed_files).where(processed_files.c.ingestion_id == ingestion_id, processed_files.c.current)

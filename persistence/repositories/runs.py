@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, literal
+from sqlalchemy import func, insert, literal, select
 from sqlalchemy.exc import IntegrityError
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError
@@ -41,6 +41,14 @@ class SqlRunRepository:
 
     async def get_by_id(self, id: UUID) -> Run | None:
         return await self._scope.first(Run, self._scope.select(Run).where(runs.c.id == id))
+
+    async def get_active(self, ingestion_id: UUID) -> Run | None:
+        active = runs.c.status.in_([literal(status, runs.c.status.type, literal_execute=True) for status in ACTIVE_RUN])
+        return await self._scope.first(Run, self._scope.select(Run).where(runs.c.ingestion_id == ingestion_id, active))
+
+    async def hold_running(self, id: UUID) -> bool:
+        running = select(runs.c.id).where(self._scope.owns(runs), runs.c.id == id, runs.c.status == RunStatus.RUNNING)
+        return await self._scope.connection.scalar(running.with_for_update(read=True)) is not None
 
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         return await self._scope.first(Run, self._scope.select(Run).where(runs.c.ingestion_id == ingestion_id, runs.c.due_at == due_at))

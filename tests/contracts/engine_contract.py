@@ -14,7 +14,7 @@ import pytest
 
 from domain.errors import LeaseLostError, ValidationError
 from domain.ingestions.entities import BadRowPolicy, FormatSpec, FormatType, SchemaEvolution
-from domain.ports.engine import Column, OutcomeStatus, TableMissingError, TableReplacedError, TableSchema
+from domain.ports.engine import Column, CommitGuard, OutcomeStatus, TableMissingError, TableReplacedError, TableSchema
 from tests.fixtures.engine_bench import EngineBench, open_guard
 
 JSON = FormatSpec(FormatType.JSON)
@@ -269,6 +269,94 @@ class EngineContract:
         assert bench.outcome.table_uuid != first.table_uuid
         assert bench.rows("id") == [1]
 
+    async def test_a_table_that_is_not_the_one_is_not_dropped(self, bench: EngineBench) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        await bench.load()
+        assert bench.outcome is not None
+
+        with pytest.raises(TableReplacedError):
+            await bench.engine.drop_table(bench.destination, table_uuid=uuid4())
+        assert bench.rows("id") == [1]
+        assert await bench.engine.drop_table(bench.destination, table_uuid=bench.outcome.table_uuid) is True
+        assert await bench.engine.drop_table(bench.destination, table_uuid=bench.outcome.table_uuid) is False
+
+    async def test_rows_are_removed_by_their_files_path(self, bench: EngineBench) -> None:
+        for name, rows in {"a_/1.json": [1, 2], "a_/2.json": [3], "ab/1.json": [4], "a%/1.json": [5]}.items():
+            bench.land(name, lines(*({"id": id, "at": {"x": id}} for id in rows)))
+        await bench.load()
+        bench.land("a_/3.json", lines({"id": 6, "at": {"x": 6}}))
+        await bench.load("a_/3.json")
+        asked = 0
+
+        async def guard() -> None:
+            nonlocal asked
+            asked += 1
+            assert len(bench.rows()) == 6
+
+        removed = await _remove(bench, "a_/", guard)
+
+        assert (removed, asked) == (4, 1)
+        assert bench.rows("id", "at") == [(4, {"x": 4}), (5, {"x": 5})]
+        state = await bench.engine.table_state(bench.destination)
+        assert state is not None
+        assert state.rows == 2
+
+    async def test_removing_nothing_commits_nothing(self, bench: EngineBench) -> None:
+        assert await _remove(bench, "a", _lost) == 0
+        bench.land("b.json", lines({"id": 1}))
+        await bench.load()
+        before = await bench.engine.table_state(bench.destination)
+
+        assert await _remove(bench, "a", _lost) == 0
+
+        assert await bench.engine.table_state(bench.destination) == before
+
+    async def test_rows_stay_when_they_are_not_to_go_any_more(self, bench: EngineBench) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        bench.land("b.json", lines({"id": 2}))
+        await bench.load()
+
+        with pytest.raises(LeaseLostError):
+            await _remove(bench, "a", _lost)
+
+        assert bench.rows("id") == [1, 2]
+
+    async def test_rows_that_come_while_others_go_lead_back_to_the_guard(self, bench: EngineBench) -> None:
+        bench.land("a1.json", lines({"id": 1}))
+        bench.land("b1.json", lines({"id": 2}))
+        await bench.load()
+        bench.land("b2.json", lines({"id": 3}))
+        asked = 0
+
+        async def guard() -> None:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                await bench.load("b2.json")
+
+        assert await _remove(bench, "a", guard) == 1
+        assert asked == 2
+        assert bench.rows("id") == [2, 3]
+
+    async def test_rows_of_another_table_are_not_removed(self, bench: EngineBench) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        await bench.load()
+
+        with pytest.raises(TableReplacedError):
+            await bench.engine.remove_rows(bench.destination, table_uuid=uuid4(), path_prefix=str(bench.folder), guard=open_guard)
+
+        assert bench.rows("id") == [1]
+
+    async def test_files_whose_rows_were_removed_are_loaded_again(self, bench: EngineBench) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        bench.land("b.json", lines({"id": 2}))
+        await bench.load()
+        await _remove(bench, "a", open_guard)
+
+        await bench.load("a.json")
+
+        assert bench.rows("id") == [1, 2]
+
     async def test_optimizing_keeps_rows_and_evidence(self, bench: EngineBench) -> None:
         batches = []
         for number in range(5):
@@ -299,6 +387,11 @@ class EngineContract:
 
         with pytest.raises(ValidationError):
             await bench.engine.preview(bench.source, bench.grants, JSON, await bench.objects(), limit=2)
+
+
+async def _remove(bench: EngineBench, below: str, guard: CommitGuard) -> int:
+    """The rows of the bench's files whose names begin so; how many."""
+    return await bench.engine.remove_rows(bench.destination, table_uuid=None, path_prefix=f"{bench.folder}/{below}", guard=guard)
 
 
 async def _lost() -> None:

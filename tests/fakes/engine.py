@@ -143,8 +143,32 @@ class FakeEngine:
         table = self._table(destination)
         return TableState(table.uuid, table.head, table.schema, len(table.rows)) if table else None
 
-    async def drop_table(self, destination: Destination) -> bool:
-        return self._table(destination) is not None and self.tables.pop(destination.key) is not None
+    async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
+        while True:
+            table = self._table(destination)
+            if table is None:
+                return 0
+            if table_uuid not in (None, table.uuid):
+                raise TableReplacedError(f"{destination.key} is another table")
+            going = sum(row[SOURCE_FILE_COLUMN].startswith(path_prefix) for row in table.rows)
+            base = table.head
+            if not going:
+                return 0
+            await guard()
+            if self._table(destination) is table and table.head == base:
+                break
+        table.snapshots = [
+            replace(snapshot, rows=[row for row in snapshot.rows if not row[SOURCE_FILE_COLUMN].startswith(path_prefix)])
+            for snapshot in table.snapshots
+        ]
+        table.snapshots.append(Snapshot(next(self._snapshot_ids), None, []))
+        return going
+
+    async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
+        table = self._table(destination)
+        if table is not None and table_uuid not in (None, table.uuid):
+            raise TableReplacedError(f"{destination.key} is another table")
+        return table is not None and self.tables.pop(destination.key) is not None
 
     async def optimize(self, destination: Destination) -> None:
         self._table(destination)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -122,7 +123,9 @@ class FakeProcessedFileRepository:
         return [file for file in self._current(ingestion_id, FileStatus.PROCESSING) if file.batch_id in stale][:limit]
 
     async def mark_success(self, batch: Batch, outcomes: Sequence[FileOutcome], *, snapshot_id: int | None) -> int:
-        fields = {"snapshot_id": snapshot_id, "error_message": None, "next_retry_at": None}
+        ingestion = self._scope.find(Ingestion, batch.ingestion_id)
+        generation = ingestion.generation if ingestion else None
+        fields = {"snapshot_id": snapshot_id, "generation": generation, "error_message": None, "next_retry_at": None}
         return sum(self._mark(batch, o, FileStatus.SUCCESS, **fields) for o in outcomes)
 
     async def mark_failed(self, batch: Batch, outcomes: Sequence[FileOutcome], *, max_retries: int, retry_base_seconds: float) -> int:
@@ -148,18 +151,21 @@ class FakeProcessedFileRepository:
     async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
         return sorted(self._processing(batch_id), key=lambda file: file.id)
 
-    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> int:
-        gone = {
-            file.id
-            for file in self._scope.owned(ProcessedFile)
-            if file.ingestion_id == ingestion_id and (path_prefix is None or file.path.startswith(path_prefix))
-        }
+    async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
+        return Counter(file.status for file in self._below(ingestion_id, path_prefix) if file.current)
+
+    async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None, limit: int | None = None) -> int:
+        gone = {file.id for file in self._below(ingestion_id, path_prefix)[:limit]}
         for id in gone:
             del self._rows[id]
         attempts = self._scope.state.attempts
         for id in [attempt.id for attempt in attempts.values() if attempt.file_id in gone]:
             del attempts[id]
         return len(gone)
+
+    def _below(self, ingestion_id: UUID, path_prefix: str | None) -> list[ProcessedFile]:
+        files = [file for file in self._scope.owned(ProcessedFile) if file.ingestion_id == ingestion_id]
+        return [file for file in files if path_prefix is None or file.path.startswith(path_prefix)]
 
     def _current(self, ingestion_id: UUID, *status: FileStatus) -> list[ProcessedFile]:
         files = [f for f in self._scope.owned(ProcessedFile) if f.ingestion_id == ingestion_id and f.current]
@@ -181,7 +187,17 @@ class FakeProcessedFileRepository:
         return {file.id: file for file in self._processing(batch.id)}
 
     def _enter(self, ingestion_id: UUID, object: StoredObject) -> None:
-        unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "next_retry_at", "error_message")
+        unset = (
+            "run_id",
+            "batch_id",
+            "rows",
+            "rows_skipped",
+            "rows_rescued",
+            "snapshot_id",
+            "generation",
+            "next_retry_at",
+            "error_message",
+        )
         id = self._scope.database.next_id()
         self._rows[id] = ProcessedFile(
             id=id,

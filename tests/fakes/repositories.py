@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, BatchStatus
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.schema_versions import SchemaVersion
@@ -83,8 +83,6 @@ class FakeIngestionRepository:
             "schedule",
             "policies",
             "execution",
-            "checkpoint_path",
-            "generation",
         )
         return self._store(present, version=present.version + 1, **{name: getattr(ingestion, name) for name in changed})
 
@@ -108,6 +106,21 @@ class FakeIngestionRepository:
 
     async def get_table(self, id: UUID) -> UUID | None:
         return self._scope.state.table_uuids.get(id) if self._scope.find(Ingestion, id) else None
+
+    async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
+        present = self._scope.find(Ingestion, id)
+        if present is None:
+            raise NotFoundError("ingestion")
+        if generation != present.generation:
+            self._scope.state.table_uuids.pop(id, None)
+        fields = {"reset": reset, "generation": generation, "checkpoint_path": checkpoint_path}
+        return self._store(present, version=present.version + 1, **fields)
+
+    async def finish_reset(self, id: UUID, reset_id: UUID) -> bool:
+        present = self._scope.find(Ingestion, id)
+        if present is None or present.reset is None or present.reset.id != reset_id:
+            return False
+        return self._touch(id, reset=None)
 
     async def delete(self, id: UUID) -> bool:
         if self._scope.find(Ingestion, id) is None:
@@ -158,6 +171,13 @@ class FakeRunRepository:
 
     async def get_by_id(self, id: UUID) -> Run | None:
         return self._scope.find(Run, id)
+
+    async def get_active(self, ingestion_id: UUID) -> Run | None:
+        return next((r for r in self._scope.owned(Run) if r.ingestion_id == ingestion_id and r.status in ACTIVE_RUN), None)
+
+    async def hold_running(self, id: UUID) -> bool:
+        present = self._scope.find(Run, id)
+        return present is not None and present.status is RunStatus.RUNNING
 
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         return next((r for r in self._scope.owned(Run) if r.ingestion_id == ingestion_id and r.due_at == due_at), None)
@@ -232,6 +252,11 @@ class FakeBatchRepository:
 
     async def get_by_id(self, id: UUID) -> Batch | None:
         return self._scope.find(Batch, id)
+
+    async def get_abandoned(self, ingestion_id: UUID) -> Sequence[Batch]:
+        at_work = {run.id for run in self._scope.owned(Run) if run.status in ACTIVE_RUN}
+        found = [b for b in self._scope.owned(Batch) if b.ingestion_id == ingestion_id and b.status is BatchStatus.CLAIMED]
+        return sorted((b for b in found if b.run_id not in at_work), key=lambda b: (b.created_at, b.id))
 
     async def renew_lease(self, batch: Batch, *, seconds: float) -> bool:
         held = self._held(batch)

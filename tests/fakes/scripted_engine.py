@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from domain.errors import ValidationError
@@ -58,6 +58,10 @@ async def _go_on(_batch: LoadBatch) -> None:
     return None
 
 
+async def _nothing() -> None:
+    return None
+
+
 class ScriptedEngine:
     """`bad` and `empty` say by path what is wrong with files; the hooks run at the places that matter, and may raise or wait."""
 
@@ -73,6 +77,9 @@ class ScriptedEngine:
         self.before_commit: Callable[[LoadBatch], Awaitable[None]] = _go_on
         """Between the guard's answer and the commit."""
         self.after_commit: Callable[[LoadBatch], Awaitable[None]] = _go_on
+        self.before_removal: Callable[[], Awaitable[None]] = _nothing
+        """Before a table or rows of it go; of rows, between the guard's answer and the commit."""
+        self.after_removal: Callable[[], Awaitable[None]] = _nothing
         self._ids = itertools.count(1)
 
     def table(self, destination: Destination) -> Table:
@@ -119,9 +126,34 @@ class ScriptedEngine:
         rows = sum(sum(snapshot.rows.values()) for snapshot in table.snapshots)
         return TableState(table.uuid, table.snapshots[-1].id if table.snapshots else None, table.schema, rows)
 
-    async def drop_table(self, destination: Destination) -> bool:
+    async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
+        while True:
+            self._check_available()
+            table = self.tables.get(destination.key)
+            if table is None:
+                return 0
+            if table_uuid not in (None, table.uuid):
+                raise TableReplacedError("this is another table")
+            seen = len(table.snapshots)
+            await guard()
+            await self.before_removal()
+            if self.tables.get(destination.key) is table and len(table.snapshots) == seen:
+                break
+        kept = [replace(s, rows={p: n for p, n in s.rows.items() if not p.startswith(path_prefix)}) for s in table.snapshots]
+        removed = sum(sum(s.rows.values()) for s in table.snapshots) - sum(sum(s.rows.values()) for s in kept)
+        table.snapshots = [*kept, Snapshot(next(self._ids), None, {})] if removed else kept
+        await self.after_removal()
+        return removed
+
+    async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
         self._check_available()
-        return self.tables.pop(destination.key, None) is not None
+        await self.before_removal()
+        table = self.tables.get(destination.key)
+        if table is not None and table_uuid not in (None, table.uuid):
+            raise TableReplacedError("this is another table")
+        dropped = self.tables.pop(destination.key, None) is not None
+        await self.after_removal()
+        return dropped
 
     async def optimize(self, destination: Destination) -> None:
         self._check_available()

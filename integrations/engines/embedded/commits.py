@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from uuid import UUID
 
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
@@ -45,6 +46,17 @@ def append(table: Table, written: WrittenFiles, columns: Mapping[str, pa.DataTyp
     with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
         for data_file in written.data_files:
             snapshot.append_data_file(data_file)
+    return commit(transaction)
+
+
+def replace_files(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], properties: Mapping[str, str]) -> Table:
+    """Take data files out and put others in, in one commit. Raises as `append` does."""
+    transaction = table.transaction()
+    with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as snapshot:
+        for file in old:
+            snapshot.delete_data_file(file)
+        for file in new:
+            snapshot.append_data_file(file)
     return commit(transaction)
 
 

@@ -20,6 +20,7 @@ from integrations.engines.embedded.fencing import fence
 from integrations.engines.embedded.loading import Loading
 from integrations.engines.embedded.maintenance import optimize
 from integrations.engines.embedded.previews import json_ready_rows
+from integrations.engines.embedded.row_removal import remove_rows
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors, table_schema
@@ -75,9 +76,12 @@ class EmbeddedEngine:
         with catalog_errors():
             return await self._threads.run(self._tables.state, destination)
 
-    async def drop_table(self, destination: Destination) -> bool:
+    async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
+        return await remove_rows(self._settings, self._tables, self._threads, destination, table_uuid, path_prefix, guard)
+
+    async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
         with catalog_errors():
-            return await self._threads.run_to_end(lambda: self._tables.drop(destination))
+            return await self._threads.run_to_end(lambda: self._tables.drop(destination, table_uuid))
 
     async def optimize(self, destination: Destination) -> None:
         await self._threads.run_to_end(lambda: optimize(self._settings, self._tables, destination))

@@ -18,7 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
-from integrations.engines.embedded.commits import commit, forbid_retries, main_ancestry
+from integrations.engines.embedded.commits import forbid_retries, main_ancestry, replace_files
 from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
@@ -62,7 +62,7 @@ def _merge_small_files(settings: EmbeddedEngineSettings, table: Table) -> Table:
         for bundle in bundles:
             rows = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table(bundle)
             work.connection.register("bundle", rows)
-            merged += writer.write("FROM bundle", _rows_by_path(rows)).data_files
+            merged += writer.write("FROM bundle", rows_by_path(rows)).data_files
         return _replace(table, [task.file for bundle in bundles for task in bundle], merged)
     except CommitConflictError:
         remove_data_files(table.io, merged)
@@ -71,7 +71,7 @@ def _merge_small_files(settings: EmbeddedEngineSettings, table: Table) -> Table:
         work.close()
 
 
-def _rows_by_path(rows: pa.Table) -> dict[str, int]:
+def rows_by_path(rows: pa.Table) -> dict[str, int]:
     return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
@@ -99,13 +99,7 @@ def _bundles(tasks: Sequence[FileScanTask]) -> Iterator[list[FileScanTask]]:
 def _replace(table: Table, old: Sequence[DataFile], new: Sequence[DataFile]) -> Table:
     if sum(file.record_count for file in old) != sum(file.record_count for file in new):
         raise RuntimeError(f"{'.'.join(table.name())}: the merged files have another number of rows; nothing was replaced")
-    transaction = table.transaction()
-    with transaction.update_snapshot().overwrite() as snapshot:
-        for file in old:
-            snapshot.delete_data_file(file)
-        for file in new:
-            snapshot.append_data_file(file)
-    return commit(transaction)
+    return replace_files(table, old, new, {})
 
 
 def _expire(table: Table) -> None:

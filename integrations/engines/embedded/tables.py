@@ -47,6 +47,7 @@ from domain.ports.engine import (
     RESCUED_DATA_COLUMN,
     SOURCE_FILE_COLUMN,
     Column,
+    TableReplacedError,
     TableSchema,
     TableState,
     TableUnavailableError,
@@ -188,7 +189,11 @@ class Tables:
             if not self.catalog.namespace_exists((name,)):
                 raise
 
-    def drop(self, destination: Destination) -> bool:
+    def drop(self, destination: Destination, table_uuid: UUID | None) -> bool:
+        if table_uuid is not None:
+            table = self.find(destination)
+            if table is not None and str(table.metadata.table_uuid) != str(table_uuid):
+                raise TableReplacedError(f"{destination.key} is another table than the one that is to be dropped")
         try:
             self.catalog.purge_table(self._identifier(destination))
         except NoSuchTableError:

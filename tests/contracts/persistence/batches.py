@@ -9,9 +9,10 @@ import pytest
 
 from domain.errors import NotFoundError
 from domain.ledger.entities import BatchStatus
+from domain.runs.entities import RunStatus
 from domain.schema_versions import SchemaDiff
 from tests.contracts.persistence.world import World
-from tests.factories import a_schema, a_schema_version
+from tests.factories import NOW, a_schema, a_schema_version
 
 
 class BatchRepositoryContract:
@@ -91,6 +92,21 @@ class BatchRepositoryContract:
         batch = await world.open_batch(await world.ingestion(), lease_seconds=0)
         async with world.begin() as tx:
             assert await tx.batches.commit(batch, snapshot_id=1, files=1)
+
+    async def test_abandoned_batches_are_open_ones_of_runs_that_have_ended(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        lost = await world.run(ingestion, started=True)
+        left, settled = [await world.open_batch(ingestion, run_id=lost.id) for _ in range(2)]
+        async with world.begin() as tx:
+            assert await tx.batches.release(settled)
+            assert await tx.batches.get_abandoned(ingestion.id) == []
+            await tx.runs.update_status(lost.id, RunStatus.FAILED, at=NOW)
+        at_work = await world.run(ingestion, started=True)
+        await world.open_batch(ingestion, run_id=at_work.id)
+        of_nobody = await world.open_batch(ingestion)
+        await world.open_batch(await world.ingestion())
+        async with world.begin() as tx:
+            assert await tx.batches.get_abandoned(ingestion.id) == [left, of_nobody]
 
 
 class SchemaVersionRepositoryContract:

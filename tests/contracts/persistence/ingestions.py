@@ -19,6 +19,7 @@ from domain.ingestions.entities import (
     Ingestion,
     IngestionStatus,
     Policies,
+    Reset,
 )
 from domain.ledger.entities import Batch, ProcessedFile
 from domain.runs.entities import Run
@@ -143,6 +144,31 @@ class IngestionRepositoryContract:
             stored = await tx.ingestions.update(replace(seen, name="new", status=IngestionStatus.PAUSED, tenant_id=world.other.id))
         assert (stored.status, stored.next_due_at, stored.tenant_id) == (IngestionStatus.ACTIVE, NOW, world.tenant.id)
         assert (stored.last_run_id, stored.last_run_at, stored.consecutive_failures) == (run_id, NOW, 3)
+
+    async def test_a_reset_is_stored_until_it_is_done(self, world: World) -> None:
+        before = await world.ingestion()
+        table = uuid4()
+        first = Reset(uuid4(), drop_table=table, remove_rows=True, forget_files=True, path_prefix="s3://landing/a")
+        async with world.begin() as tx:
+            await tx.ingestions.set_table(before.id, table)
+            begun = await tx.ingestions.begin_reset(before.id, first, generation=1, checkpoint_path="file:///checkpoints/2")
+            assert await tx.ingestions.get_table(before.id) == table
+        assert (begun.reset, begun.generation, begun.checkpoint_path, begun.version) == (first, 1, "file:///checkpoints/2", 2)
+        second = Reset(uuid4())
+        async with world.begin() as tx:
+            assert await tx.ingestions.get_by_id(before.id) == begun
+            begun = await tx.ingestions.begin_reset(before.id, second, generation=2, checkpoint_path="file:///checkpoints/3")
+            # A new generation has no table yet.
+            assert (begun.generation, await tx.ingestions.get_table(before.id)) == (2, None)
+        async with world.begin() as tx:
+            assert [await tx.ingestions.finish_reset(before.id, reset.id) for reset in (first, second, second)] == [False, True, False]
+            done = await tx.ingestions.get_by_id(before.id)
+        assert (done.reset, done.generation, done.reset_pending) == (None, 2, False)
+
+    async def test_a_reset_of_no_ingestion(self, world: World) -> None:
+        with pytest.raises(NotFoundError):
+            async with world.begin() as tx:
+                await tx.ingestions.begin_reset(uuid4(), Reset(uuid4()), generation=1, checkpoint_path="")
 
     async def test_update_of_what_has_changed_since_is_refused(self, world: World) -> None:
         seen = await world.ingestion()

@@ -245,6 +245,22 @@ class LookupContract:
             assert await tx.files.delete_by_ingestion(ingestion.id, path_prefix=f"{BUCKET}a%") == 1
         assert [file.path for file in await world.files(ingestion)] == [f"{BUCKET}ab1/x"]
 
+    async def test_files_are_deleted_so_many_at_once(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        await world.discover(ingestion, 5)
+        async with world.begin() as tx:
+            assert [await tx.files.delete_by_ingestion(ingestion.id, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+
+    async def test_files_are_counted_by_status_below_a_prefix(self, world: World) -> None:
+        ingestion, other = await world.ingestion(), await world.ingestion()
+        await _file_in(world, ingestion, FileStatus.SUCCESS)
+        await _file_in(world, other, FileStatus.FAILED)
+        await world.discover(ingestion, [a_stored_object(path) for path in ("a_1/x", "a_1/y", "ab1/x")])
+        async with world.begin() as tx:
+            assert await tx.files.count_by_status(ingestion.id) == {FileStatus.SUCCESS: 1, FileStatus.PENDING: 3}
+            assert await tx.files.count_by_status(ingestion.id, path_prefix=f"{BUCKET}a_") == {FileStatus.PENDING: 2}
+            assert await tx.files.count_by_status(uuid4()) == {}
+
 
 class MarkContract:
     @pytest.mark.scenario(81)

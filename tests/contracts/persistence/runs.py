@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.runs.entities import RunMetrics, RunStatus, RunTrigger
+from domain.runs.entities import Refresh, RefreshMode, RunMetrics, RunStatus, RunTrigger
 from domain.states import ACTIVE_RUN, RUN
 from tests.contracts.persistence.world import World
 from tests.factories import NOW, a_run
@@ -24,6 +24,7 @@ class RunRepositoryContract:
             tenant_id=world.tenant.id,
             ingestion_id=ingestion.id,
             trigger=RunTrigger.RETRY,
+            refresh=Refresh(RefreshMode.NEW_ONLY, load=False),
             retry_of_id=uuid4(),
             retry_count=2,
             due_at=NOW,
@@ -61,6 +62,17 @@ class RunRepositoryContract:
         with pytest.raises(NotFoundError):
             async with world.begin() as tx:
                 await tx.runs.create(a_run(ingestion_id=uuid4()))
+
+    async def test_the_active_run(self, world: World) -> None:
+        for status in RunStatus:
+            ingestion = await world.ingestion()
+            run = await world.run(ingestion, status=status)
+            async with world.begin() as tx:
+                assert await tx.runs.get_active(ingestion.id) == (run if status in ACTIVE_RUN else None)
+                assert await tx.runs.hold_running(run.id) is (status is RunStatus.RUNNING)
+        async with world.begin() as tx:
+            assert await tx.runs.get_active(uuid4()) is None
+            assert await tx.runs.hold_running(uuid4()) is False
 
     async def test_get_scheduled(self, world: World) -> None:
         ingestion = await world.ingestion()

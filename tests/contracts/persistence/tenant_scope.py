@@ -16,7 +16,7 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.reader import Reader, Window
 from domain.ports.repositories import Discovered, FileSelection
@@ -35,6 +35,7 @@ class Victim:
     """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired; `waiting` is PENDING."""
 
     ingestion: Ingestion
+    reset: Reset
     run: Run
     batch: Batch
     working: ProcessedFile
@@ -72,9 +73,16 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     ),
     "ingestions.set_table": (lambda tx, v: tx.ingestions.set_table(v.ingestion.id, uuid4()), _NOTHING),
     "ingestions.get_table": (lambda tx, v: tx.ingestions.get_table(v.ingestion.id), None),
+    "ingestions.begin_reset": (
+        lambda tx, v: tx.ingestions.begin_reset(v.ingestion.id, Reset(uuid4()), generation=9, checkpoint_path="mine"),
+        NotFoundError,
+    ),
+    "ingestions.finish_reset": (lambda tx, v: tx.ingestions.finish_reset(v.ingestion.id, v.reset.id), False),
     "ingestions.delete": (lambda tx, v: tx.ingestions.delete(v.ingestion.id), False),
     "runs.create": (lambda tx, v: tx.runs.create(a_run(ingestion_id=v.ingestion.id, status=RunStatus.SUCCESS)), NotFoundError),
     "runs.get_by_id": (lambda tx, v: tx.runs.get_by_id(v.run.id), None),
+    "runs.get_active": (lambda tx, v: tx.runs.get_active(v.ingestion.id), None),
+    "runs.hold_running": (lambda tx, v: tx.runs.hold_running(v.run.id), False),
     "runs.get_scheduled": (lambda tx, v: tx.runs.get_scheduled(v.ingestion.id, NOW), None),
     "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
@@ -101,12 +109,14 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.mark_skipped": (lambda tx, v: tx.files.mark_skipped(v.batch, [skipped(v.working)]), 0),
     "files.release": (lambda tx, v: tx.files.release(v.batch), 0),
     "files.batch_files": (lambda tx, v: tx.files.batch_files(v.batch.id), []),
+    "files.count_by_status": (lambda tx, v: tx.files.count_by_status(v.ingestion.id), {}),
     "files.delete_by_ingestion": (lambda tx, v: tx.files.delete_by_ingestion(v.ingestion.id), 0),
     "batches.open": (
         lambda tx, v: tx.batches.open(id=uuid4(), ingestion_id=v.ingestion.id, run_id=v.run.id, table_uuid=None, lease_seconds=60),
         NotFoundError,
     ),
     "batches.get_by_id": (lambda tx, v: tx.batches.get_by_id(v.batch.id), None),
+    "batches.get_abandoned": (lambda tx, v: tx.batches.get_abandoned(v.ingestion.id), []),
     "batches.renew_lease": (lambda tx, v: tx.batches.renew_lease(v.batch, seconds=600), False),
     "batches.take_over": (lambda tx, v: tx.batches.take_over(v.batch.id, lease_seconds=60, only_expired=False), None),
     "batches.commit": (lambda tx, v: tx.batches.commit(v.batch, snapshot_id=1, files=1), False),
@@ -199,6 +209,8 @@ async def a_victim(world: World) -> Victim:
     await world.discover(ingestion, 4)
     settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
     async with world.begin() as tx:
+        reset = Reset(uuid4(), remove_rows=True)
+        await tx.ingestions.begin_reset(ingestion.id, reset, generation=1, checkpoint_path="theirs")
         await tx.ingestions.set_table(ingestion.id, uuid4())
         await tx.files.mark_success(settled, [loaded(done)], snapshot_id=1)
         await tx.files.mark_failed(settled, [failed(bad)], max_retries=100, retry_base_seconds=0)
@@ -209,7 +221,7 @@ async def a_victim(world: World) -> Victim:
         await tx.audit.record(a_principal(world.tenant, name="theirs"), "createApiKey", "ApiKey", key.id)
     batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
     waiting = (await world.files(ingestion))[3]
-    return Victim(ingestion, run, batch, working, waiting, done, bad, version, key)
+    return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, key)
 
 
 async def _everything(world: World, victim: Victim) -> list[Any]:

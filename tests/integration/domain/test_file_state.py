@@ -11,15 +11,16 @@ from domain.ingestions.entities import Ingestion
 from domain.ingestions.inputs import IngestionCreate
 from domain.ingestions.service import IngestionService
 from domain.ledger.entities import FileStatus, ProcessedFile
-from domain.ledger.state_service import FileStateService
+from domain.ledger.state_service import ClearRequest, FileStateService
+from domain.ports.unit_of_work import Subject
 from tests.contracts.processing import process, running
 from tests.factories import BUCKET, NOW, a_create_input, a_principal, a_stored_object
-from tests.workbench import Workbench
+from tests.workbench import CHECKPOINTS, Workbench
 
 
 @pytest.fixture
 def state(bench: Workbench) -> FileStateService:
-    return FileStateService(bench.unit_of_work, bench.tenant.id)
+    return FileStateService(bench.unit_of_work, CHECKPOINTS, bench.tenant.id)
 
 
 async def loaded_ingestion(bench: Workbench) -> tuple[Ingestion, dict[str, ProcessedFile]]:
@@ -67,8 +68,12 @@ async def test_cleared_files_are_forgotten_and_may_come_again(bench: Workbench, 
     _, files = await loaded_ingestion(bench)
     id = files["good"].ingestion_id
     assert await state.get_processed_file_paths(id, [BUCKET + "good", BUCKET + "bad"]) == {BUCKET + "good"}
-    assert await state.clear_processed_files(id, path_prefix=BUCKET + "g") == 1
-    assert await state.clear_processed_files(id) == 3
+    run = await bench.run(Subject(bench.tenant.id, files["good"].run_id))
+    await bench.pipeline.complete(run)
+    for prefix, count in ((BUCKET + "g", 1), (None, 3)):
+        request = ClearRequest(ingestion_id=id, path_prefix=prefix, confirm=True)
+        assert await state.clear_processed_files(a_principal(bench.tenant), request) == count
+        await bench.resets.finish(Subject(bench.tenant.id, id))
     assert await state.get_processed_file_paths(id, [BUCKET + "good"]) == set()
     async with bench.unit_of_work(bench.tenant.id) as tx:
         assert (await tx.files.record_discovered(id, [a_stored_object("good")])).new == 1
@@ -77,7 +82,7 @@ async def test_cleared_files_are_forgotten_and_may_come_again(bench: Workbench, 
 @pytest.mark.scenario(25)
 async def test_a_created_ingestion_is_in_the_database(bench: Workbench) -> None:
     bench.stores.add_location(BUCKET)
-    service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, checkpoint_root="file:///checkpoints")
+    service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, CHECKPOINTS)
     created = await service.create_ingestion(a_principal(bench.tenant), IngestionCreate.parse(a_create_input()))
     assert await bench.stored(created) == created
     assert created.checkpoint_path == f"file:///checkpoints/{bench.tenant.id}/{created.id}/1"
@@ -86,7 +91,7 @@ async def test_a_created_ingestion_is_in_the_database(bench: Workbench) -> None:
 
 async def test_a_create_that_comes_fifty_times_is_made_once(bench: Workbench) -> None:
     bench.stores.add_location(BUCKET)
-    service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, checkpoint_root="file:///checkpoints")
+    service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, CHECKPOINTS)
     input = IngestionCreate.parse(a_create_input(idempotency_key="k"))
     created = await asyncio.gather(*(service.create_ingestion(a_principal(bench.tenant), input) for _ in range(50)))
     assert len({ingestion.id for ingestion in created}) == 1

@@ -36,6 +36,7 @@ async def update(client: Client, **fields: Any) -> dict[str, Any]:
     return dict((await client.data(UPDATE, {"input": fields}))["updateIngestion"])
 
 
+@pytest.mark.scenario(13, 14)
 async def test_a_draft_is_activated_paused_and_resumed(api: Api, client: Client) -> None:
     created = await create(api, client, schedule={"cron": "0 3 * * *"})
     activated = await change(client, "activateIngestion", created["id"])
@@ -97,6 +98,7 @@ async def test_a_bad_update_names_the_field(api: Api, client: Client, fields: di
     assert await api.scalar("SELECT version FROM ingestions") == 1
 
 
+@pytest.mark.scenario(9)
 async def test_immutable_fields_are_not_in_the_input(api: Api, client: Client) -> None:
     created = await create(api, client)
     answer = await client.send(UPDATE, {"input": {"id": created["id"], "sourcePath": "/elsewhere"}})

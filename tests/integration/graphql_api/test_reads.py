@@ -171,6 +171,7 @@ async def test_filters_take_what_they_say_and_wildcards_are_letters(api: Api, cl
     assert (await page(client, filter={"status": []}))[0] == []
 
 
+@pytest.mark.scenario(18)
 async def test_runs_are_filtered_by_time_and_status(api: Api, client: Client) -> None:
     [ingestion] = await fill(api, client, parents=1)
     document = """

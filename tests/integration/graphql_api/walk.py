@@ -48,6 +48,9 @@ ID_KINDS: Mapping[str, tuple[str, ...]] = {
     "Mutation.cancelRun(id:)": ("Run",),
     "Mutation.revokeApiKey(id:)": ("ApiKey",),
     "UpdateIngestionInput.id": ("Ingestion",),
+    "DeleteIngestionInput.id": ("Ingestion",),
+    "RefreshIngestionInput.ingestionId": ("Ingestion",),
+    "ClearProcessedFilesInput.ingestionId": ("Ingestion",),
     "RunIngestionInput.ingestionId": ("Ingestion",),
     "RetryRunInput.runId": ("Run",),
     "RetryFilesInput.ids": ("ProcessedFile",),
@@ -67,6 +70,10 @@ SCALARS: Mapping[str, Any] = {
     "JSON": {},
 }
 """What a required scalar is given. No example has to be acceptable to the service: who may ask is decided first."""
+
+
+GIVEN: Mapping[str, Any] = {"RefreshIngestionInput.confirm": True, "ClearProcessedFilesInput.confirm": True}
+"""Optional inputs that are given all the same: without them the operation would not come as far as looking at its ids."""
 
 
 class MissingFromTheWalkError(Exception):
@@ -135,8 +142,11 @@ _Inputs = Mapping[str, tuple[str, GraphQLArgument | GraphQLInputField]]
 def _variants(inputs: _Inputs) -> Iterator[dict[str, Any]]:
     """Values for the required inputs; then the same with one more id each."""
     required = {name: next(_values(at, given.type)) for name, (at, given) in inputs.items() if _is_required(given)}
+    required |= {name: GIVEN[at] for name, (at, _) in inputs.items() if at in GIVEN}
     yield required
     for name, (at, given) in inputs.items():
+        if at in GIVEN:
+            continue
         values = _values(at, given.type)
         if name in required:
             next(values)

@@ -28,6 +28,7 @@ from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.contracts.persistence.world import World, make_world
 from tests.factories import NOW, a_principal, a_run, a_schedule, a_schema, a_schema_version, a_stored_object, stored_objects
 from tests.fakes.scripted_engine import ScriptedEngine
+from tests.workbench import CHECKPOINTS
 
 WORKERS = 20
 
@@ -70,7 +71,7 @@ async def test_no_file_is_claimed_twice(world: World) -> None:
 @pytest.mark.parametrize("known", [True, False])
 async def test_one_file_is_locked_once(world: World, known: bool) -> None:
     ingestion = await world.ingestion()
-    service = FileStateService(world.unit_of_work, world.tenant.id)
+    service = FileStateService(world.unit_of_work, CHECKPOINTS, world.tenant.id)
     objects = [a_stored_object(etag=f"v{n}") for n in range(5)]
     if known:
         await world.discover(ingestion, objects)
@@ -222,7 +223,7 @@ class TestNobodyWaitsForEver:
 def _ending_pipeline(world: World) -> RunPipeline:
     """One that can end runs, and no more than that."""
     nothing: Any = None
-    return RunPipeline(world.unit_of_work, world.directory, nothing, nothing, SystemClock(), PipelineSettings())
+    return RunPipeline(world.unit_of_work, world.directory, nothing, nothing, nothing, nothing, SystemClock(), PipelineSettings())
 
 
 async def _until_somebody_waits(database: AsyncEngine) -> None:

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError, ValidationError
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import Ingestion, IngestionStatus, Schedule
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.service import IngestionService
@@ -25,7 +26,7 @@ HOURLY = {"cron": "0 * * * *"}
 @pytest.fixture
 def service(bench: Workbench) -> IngestionService:
     bench.stores.add_location(BUCKET)
-    return IngestionService(bench.unit_of_work, bench.stores, bench.clock, checkpoint_root="s3://checkpoints/root/")
+    return IngestionService(bench.unit_of_work, bench.stores, bench.clock, Checkpoints("s3://checkpoints/root/"))
 
 
 @pytest.fixture
