@@ -103,7 +103,7 @@ async def test_there_is_no_estimate_before_a_file_is_known(api: Api, client: Cli
 async def test_costs_of_all_are_as_many_statements_as_of_one(api: Api, client: Client, statements: Statements, parents: int) -> None:
     await fill(api, client, parents=parents)
     statements.watch(api.database)
-    # The key, the ingestions, their stats, the sums of two ranges, their runs; the runs' ingestions are known.
+    # The key, the ingestions, their stats, the sums of two ranges, their runs, the runs' ingestions.
     with statements.exactly(7):
         await client.data(COSTS, {"first": parents})
 
