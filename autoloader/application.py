@@ -28,6 +28,7 @@ from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ingestions.service import IngestionService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
+from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
@@ -136,6 +137,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             runs=runs,
             files=lambda tenant_id: FileStateService(unit_of_work, checkpoints, tenant_id),
             explanation=ExplanationService(unit_of_work, stores, clock),
+            completeness=CompletenessService(unit_of_work, discovery, engines),
             system=SystemService(
                 {
                     "database": lambda: _database_version(database),

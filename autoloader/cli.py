@@ -110,6 +110,24 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def audit(ingestion: Annotated[str, typer.Argument(help="The ingestion's name.")]) -> None:
+    """Compare an ingestion's source, ledger and table; exit 1 when the table does not hold what the ledger says."""
+    from autoloader.application import open_application
+    from autoloader.audit import audit, show
+    from autoloader.stack import database
+
+    async def main() -> bool:
+        settings = _settings()
+        async with database(settings) as url, open_application(settings, url) as application:
+            found = await audit(application, ingestion)
+        show(console, found)
+        return found.consistent
+
+    if not _run(main()):
+        raise typer.Exit(1)
+
+
 @schema_app.command("export")
 def export_schema(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when the file is not the schema.")] = False,

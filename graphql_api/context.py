@@ -13,6 +13,7 @@ from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
+from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
@@ -38,6 +39,7 @@ class Services:
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService
+    completeness: CompletenessService
     system: SystemService
     reader: Callable[[UUID], Reader]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.entities import FileStatus, ProcessedFile
+from domain.ports.engine import Engine
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -44,8 +45,12 @@ class Workbench:
     settings: PipelineSettings = field(default_factory=lambda: PipelineSettings(lease_seconds=60, failures_until_error=3))
 
     @property
+    def engines(self) -> Mapping[EngineType, Engine]:
+        return {EngineType.EMBEDDED: self.engine}
+
+    @property
     def processor(self) -> BatchFileProcessor:
-        return BatchFileProcessor(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.batches)
+        return BatchFileProcessor(self.unit_of_work, self.engines, self.batches)
 
     @property
     def discovery(self) -> FileDiscoveryService:
@@ -53,11 +58,11 @@ class Workbench:
 
     @property
     def resets(self) -> ResetService:
-        return ResetService(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.processor)
+        return ResetService(self.unit_of_work, self.engines, self.processor)
 
     @property
     def refreshes(self) -> RefreshService:
-        return RefreshService(self.unit_of_work, {EngineType.EMBEDDED: self.engine}, self.processor, self.clock, CHECKPOINTS)
+        return RefreshService(self.unit_of_work, self.engines, self.processor, self.clock, CHECKPOINTS)
 
     @property
     def pipeline(self) -> RunPipeline:

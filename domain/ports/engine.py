@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -182,6 +182,14 @@ class Engine(Protocol):
 
         Awaits `guard` before each commit try, as `load` does. 0, and no commit, when there is no table or no such row. Raises
         `TableReplacedError` when `table_uuid` is given and is not the table's, `TableUnavailableError` when the catalog fails.
+        """
+        ...
+
+    def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
+        """How many rows the table holds of each source file, in the order of the files' paths (by code points), in chunks.
+
+        Of one snapshot. Nothing for a missing table. Raises `TableReplacedError` when `table_uuid` is given and is not the table's,
+        `TableUnavailableError`.
         """
         ...
 

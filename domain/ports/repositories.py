@@ -199,6 +199,14 @@ class ProcessedFileRepository(Protocol):
         """The current version of a path."""
         ...
 
+    async def get_known_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        """Which of the given paths are in the ledger, whatever came of them."""
+        ...
+
+    async def get_by_path_order(self, ingestion_id: UUID, *, after: str | None, limit: int) -> Sequence[ProcessedFile]:
+        """Current files in the order of their paths (by code points), at most `limit` after a path."""
+        ...
+
     async def get_processed_files(
         self, ingestion_id: UUID, *, status: Sequence[FileStatus], limit: int, after: int = 0
     ) -> Sequence[ProcessedFile]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 import strawberry
 
@@ -11,7 +12,7 @@ from domain.costs import estimator
 from domain.errors import NotFoundError
 from domain.ingestions import entities as ingestion_entities
 from domain.ingestions.exploration import EstimateRequest, PreviewRequest
-from domain.ledger import explanation
+from domain.ledger import completeness, explanation
 from domain.ledger.explanation import ExplainRequest
 from domain.ports import engine
 from domain.runs import entities as run_entities
@@ -23,6 +24,7 @@ from graphql_api.operations.inputs import EstimateCostInput, PreviewIngestionInp
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, connect
 from graphql_api.relay.ids import decode_any_id, decode_id
 from graphql_api.relay.node import Node
+from graphql_api.types.completeness import Completeness
 from graphql_api.types.errors import result_union
 from graphql_api.types.explanation import FileExplanation
 from graphql_api.types.exploration import CostEstimate, Preview
@@ -34,6 +36,7 @@ from graphql_api.types.system import System
 
 PreviewIngestionResult = result_union("PreviewIngestionResult", Preview)
 EstimateCostResult = result_union("EstimateCostResult", CostEstimate)
+AuditResult = result_union("AuditResult", Completeness)
 ExplainFileResult = result_union("ExplainFileResult", FileExplanation)
 
 
@@ -147,6 +150,20 @@ class Query(AccessQueries):
             raise NotFoundError("ingestion")
         request = ExplainRequest.parse({"ingestion_id": key, "path": path})
         return await info.context.services.explanation.explain(info.context.principal, request)
+
+    @guarded(
+        AuditResult,
+        role=Role.OPERATOR,
+        description="An ingestion's source, ledger and table side by side, with each difference named. All three are read: it takes long.",
+    )
+    @staticmethod
+    async def audit_ingestion(
+        info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The ingestion's id.")]
+    ) -> completeness.Completeness:
+        key = decode_id(ingestion_entities.Ingestion, id)
+        if not isinstance(key, UUID):
+            raise NotFoundError("ingestion")
+        return await info.context.services.completeness.audit(info.context.principal, key)
 
     @strawberry.field(graphql_type=System, description="How the components are.")
     @staticmethod

@@ -19,6 +19,7 @@ from domain.ingestions.entities import (
     SchemaEvolution,
     SourceType,
 )
+from domain.ledger.completeness import DifferenceKind
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
@@ -177,6 +178,20 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "OUTSIDE_SOURCE": "It is not below the source's path.",
             "NOT_AT_SOURCE": "There is no such file.",
             "UNKNOWN": "It was never listed, and the source does not answer.",
+        },
+    ),
+    DifferenceKind: (
+        "What two of source, ledger and table say differently of a path. The kinds from ROWS_MISSING on should never be.",
+        {
+            "NOT_IN_LEDGER": "It lies at the source and is found by the next run.",
+            "NOT_LOADED": "The ledger knows it, and it is not in the table; its status and its attempts say why.",
+            "CHANGED_AT_SOURCE": "It was loaded, and the source holds other content by now.",
+            "GONE_FROM_SOURCE": "The ledger knows it, and the source does not list it any more.",
+            "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
+            "ROWS_MISSING": "The table has fewer rows of it than were loaded.",
+            "ROWS_TOO_MANY": "The table has more rows of it than were loaded.",
+            "ROWS_OF_UNLOADED_FILE": "The table has rows of it, and the ledger says that it is not loaded.",
+            "ROWS_OF_UNKNOWN_FILE": "The table has rows of it, and the ledger does not know it.",
         },
     ),
     ComponentStatus: ("Whether a component answers.", {"UP": "It does.", "DOWN": "It does not."}),

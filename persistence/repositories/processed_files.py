@@ -169,6 +169,24 @@ class SqlProcessedFileRepository:
         )
         return set((await self._scope.connection.scalars(done)).all())
 
+    async def get_known_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        asked = _unnest(path=(Text(), list(paths)))
+        known = select(asked.c.path).join(
+            processed_files,
+            and_(
+                processed_files.c.ingestion_id == self._ingestion(ingestion_id),
+                processed_files.c.current,
+                processed_files.c.path == asked.c.path,
+            ),
+        )
+        return set((await self._scope.connection.scalars(known)).all())
+
+    async def get_by_path_order(self, ingestion_id: UUID, *, after: str | None, limit: int) -> Sequence[ProcessedFile]:
+        statement = self._scope.select(ProcessedFile).where(processed_files.c.ingestion_id == ingestion_id, processed_files.c.current)
+        if after is not None:
+            statement = statement.where(processed_files.c.path > after)
+        return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.path).limit(limit))
+
     async def get_by_path(self, ingestion_id: UUID, path: str) -> ProcessedFile | None:
         found = await self._current(ingestion_id, processed_files.c.path == path, limit=1)
         return found[0] if found else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -280,6 +280,22 @@ class EngineContract:
         assert await bench.engine.drop_table(bench.destination, table_uuid=bench.outcome.table_uuid) is True
         assert await bench.engine.drop_table(bench.destination, table_uuid=bench.outcome.table_uuid) is False
 
+    async def test_rows_are_counted_by_file_in_the_order_of_paths(self, bench: EngineBench) -> None:
+        assert await _counted(bench, None) == []
+        for name, rows in {"b.json": 2, "é.json": 1, "Z.json": 3, "a.json": 1}.items():
+            bench.land(name, lines(*({"id": id} for id in range(rows))))
+        await bench.load()
+        bench.land("c.json", lines({"id": 1}))
+        await bench.load("c.json")
+        assert bench.outcome is not None
+
+        counted = await _counted(bench, bench.outcome.table_uuid)
+
+        names = [("Z.json", 3), ("a.json", 1), ("b.json", 2), ("c.json", 1), ("é.json", 1)]
+        assert counted == [(f"{bench.folder}/{name}", rows) for name, rows in names]
+        with pytest.raises(TableReplacedError):
+            await _counted(bench, uuid4())
+
     async def test_rows_are_removed_by_their_files_path(self, bench: EngineBench) -> None:
         for name, rows in {"a_/1.json": [1, 2], "a_/2.json": [3], "ab/1.json": [4], "a%/1.json": [5]}.items():
             bench.land(name, lines(*({"id": id, "at": {"x": id}} for id in rows)))
@@ -392,6 +408,11 @@ class EngineContract:
 async def _remove(bench: EngineBench, below: str, guard: CommitGuard) -> int:
     """The rows of the bench's files whose names begin so; how many."""
     return await bench.engine.remove_rows(bench.destination, table_uuid=None, path_prefix=f"{bench.folder}/{below}", guard=guard)
+
+
+async def _counted(bench: EngineBench, table_uuid: UUID | None) -> list[tuple[str, int]]:
+    chunks = bench.engine.rows_by_file(bench.destination, table_uuid=table_uuid)
+    return [pair async for chunk in chunks for pair in chunk]
 
 
 async def _lost() -> None:

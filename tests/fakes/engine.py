@@ -9,7 +9,7 @@ import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,14 @@ class FakeEngine:
     async def table_state(self, destination: Destination) -> TableState | None:
         table = self._table(destination)
         return TableState(table.uuid, table.head, table.schema, len(table.rows)) if table else None
+
+    async def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
+        table = self._table(destination)
+        if table is None:
+            return
+        if table_uuid not in (None, table.uuid):
+            raise TableReplacedError(f"{destination.key} is another table")
+        yield sorted(Counter(row[SOURCE_FILE_COLUMN] for row in table.rows).items())
 
     async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
         while True:

@@ -106,6 +106,13 @@ class FakeProcessedFileRepository:
     async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
         return {file.path for file in self._current(ingestion_id, *DONE_FILE)} & set(paths)
 
+    async def get_known_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
+        return {file.path for file in self._current(ingestion_id)} & set(paths)
+
+    async def get_by_path_order(self, ingestion_id: UUID, *, after: str | None, limit: int) -> Sequence[ProcessedFile]:
+        files = sorted(self._current(ingestion_id), key=lambda file: file.path)
+        return [file for file in files if after is None or file.path > after][:limit]
+
     async def get_by_path(self, ingestion_id: UUID, path: str) -> ProcessedFile | None:
         return next((file for file in self._current(ingestion_id) if file.path == path), None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
@@ -125,6 +125,16 @@ class ScriptedEngine:
             return None
         rows = sum(sum(snapshot.rows.values()) for snapshot in table.snapshots)
         return TableState(table.uuid, table.snapshots[-1].id if table.snapshots else None, table.schema, rows)
+
+    async def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
+        self._check_available()
+        table = self.tables.get(destination.key)
+        if table is None:
+            return
+        if table_uuid not in (None, table.uuid):
+            raise TableReplacedError("this is another table")
+        for path in sorted({path for snapshot in table.snapshots for path in snapshot.rows}):
+            yield [(path, table.rows_of(path))]
 
     async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
 import duckdb
@@ -20,6 +20,7 @@ from integrations.engines.embedded.fencing import fence
 from integrations.engines.embedded.loading import Loading
 from integrations.engines.embedded.maintenance import optimize
 from integrations.engines.embedded.previews import json_ready_rows
+from integrations.engines.embedded.row_count import RowCount
 from integrations.engines.embedded.row_removal import remove_rows
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
@@ -75,6 +76,15 @@ class EmbeddedEngine:
     async def table_state(self, destination: Destination) -> TableState | None:
         with catalog_errors():
             return await self._threads.run(self._tables.state, destination)
+
+    async def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
+        work = await self._threads.run(Workspace, self._settings)
+        try:
+            counted = await self._threads.run_to_end(lambda: RowCount(work, self._tables, destination, table_uuid), stop=work.stop)
+            while chunk := await self._threads.run_to_end(counted.next_chunk):
+                yield chunk
+        finally:
+            await asyncio.shield(self._threads.run(work.close))
 
     async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
         return await remove_rows(self._settings, self._tables, self._threads, destination, table_uuid, path_prefix, guard)

@@ -13,7 +13,6 @@ from domain.ports.engine import (
     SOURCE_FILE_COLUMN,
     BatchEvidence,
     TableMissingError,
-    TableReplacedError,
     TableUnavailableError,
 )
 from integrations.engines.embedded.commits import append_nothing, forbid_retries, main_ancestry, snapshot_of_batch
@@ -42,11 +41,9 @@ def _fenced(tables: Tables, destination: Destination, table_uuid: UUID | None, b
     """The table after an empty snapshot of ours, which no commit that was prepared before it can follow."""
     properties = {FENCE_BATCH_PROPERTY: str(batch_id), FENCE_EPOCH_PROPERTY: str(epoch)}
     for _ in range(FENCE_TRIES):
-        table = tables.find(destination)
+        table = tables.find_the_one(destination, table_uuid)
         if table is None:
             raise TableMissingError(f"there is no table {destination.key}")
-        if table_uuid is not None and str(table.metadata.table_uuid) != str(table_uuid):
-            raise TableReplacedError(f"{destination.key} is another table than the one that was loaded into before")
         try:
             return append_nothing(forbid_retries(table), properties)
         except CommitConflictError:

@@ -15,7 +15,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from domain.ingestions.entities import Destination
-from domain.ports.engine import SOURCE_FILE_COLUMN, TableReplacedError, TableUnavailableError
+from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from integrations.engines.embedded.commits import forbid_retries, replace_files
 from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
@@ -70,12 +70,8 @@ def _prepare(
     settings: EmbeddedEngineSettings, tables: Tables, destination: Destination, table_uuid: UUID | None, path_prefix: str
 ) -> _Removal | None:
     with catalog_errors():
-        table = tables.find(destination)
-        if table is None:
-            return None
-        if table_uuid is not None and str(table.metadata.table_uuid) != str(table_uuid):
-            raise TableReplacedError(f"{destination.key} is another table than the one that was loaded into before")
-        if SOURCE_FILE_COLUMN not in table.schema().column_names:
+        table = tables.find_the_one(destination, table_uuid)
+        if table is None or SOURCE_FILE_COLUMN not in table.schema().column_names:
             return None
         return _rewritten(settings, forbid_retries(table), path_prefix)
 

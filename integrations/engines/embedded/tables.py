@@ -170,6 +170,13 @@ class Tables:
         except NoSuchTableError:
             return None
 
+    def find_the_one(self, destination: Destination, table_uuid: UUID | None) -> Table | None:
+        """The table. Raises `TableReplacedError` when it has another UUID than the one given."""
+        table = self.find(destination)
+        if table is not None and table_uuid is not None and str(table.metadata.table_uuid) != str(table_uuid):
+            raise TableReplacedError(f"{destination.key} is another table than the one that was loaded into before")
+        return table
+
     def find_or_create(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
         identifier = self._identifier(destination)
         schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
@@ -190,10 +197,7 @@ class Tables:
                 raise
 
     def drop(self, destination: Destination, table_uuid: UUID | None) -> bool:
-        if table_uuid is not None:
-            table = self.find(destination)
-            if table is not None and str(table.metadata.table_uuid) != str(table_uuid):
-                raise TableReplacedError(f"{destination.key} is another table than the one that is to be dropped")
+        self.find_the_one(destination, table_uuid)
         try:
             self.catalog.purge_table(self._identifier(destination))
         except NoSuchTableError:

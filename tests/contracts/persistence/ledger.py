@@ -251,6 +251,19 @@ class LookupContract:
         async with world.begin() as tx:
             assert [await tx.files.delete_by_ingestion(ingestion.id, limit=2) for _ in range(4)] == [2, 2, 1, 0]
 
+    async def test_files_by_path(self, world: World) -> None:
+        ingestion, other = await world.ingestion(), await world.ingestion()
+        names = ["é", "a", "Z", "a%", "𝒳", "b/c"]
+        await world.discover(ingestion, [a_stored_object(name) for name in names])
+        await world.discover(other, [a_stored_object("a0")])
+        ordered = [BUCKET + name for name in ("Z", "a", "a%", "b/c", "é", "𝒳")]
+        async with world.begin() as tx:
+            first = await tx.files.get_by_path_order(ingestion.id, after=None, limit=4)
+            rest = await tx.files.get_by_path_order(ingestion.id, after=first[-1].path, limit=4)
+            assert [file.path for file in [*first, *rest]] == ordered == sorted(ordered)
+            assert await tx.files.get_known_paths(ingestion.id, [BUCKET + "a", BUCKET + "a0", BUCKET + "é"]) == {BUCKET + "a", BUCKET + "é"}
+            assert await tx.files.get_known_paths(ingestion.id, []) == set()
+
     async def test_files_are_counted_by_status_below_a_prefix(self, world: World) -> None:
         ingestion, other = await world.ingestion(), await world.ingestion()
         await _file_in(world, ingestion, FileStatus.SUCCESS)

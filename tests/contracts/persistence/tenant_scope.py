@@ -94,6 +94,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     ),
     "files.requeue_due_failures": (lambda tx, v: tx.files.requeue_due_failures(v.ingestion.id, max_retries=100), 0),
     "files.assign_unloaded": (lambda tx, v: tx.files.assign_unloaded(v.ingestion.id, of_run=v.run.id, to_run=uuid4()), 0),
+    "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
+    "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
     "files.get_by_path": (lambda tx, v: tx.files.get_by_path(v.ingestion.id, v.done.path), None),
     "files.requeue": (lambda tx, v: tx.files.requeue(FileSelection(ids=(v.failed.id,))), 0),
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),

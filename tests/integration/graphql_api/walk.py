@@ -38,6 +38,7 @@ ID_KINDS: Mapping[str, tuple[str, ...]] = {
     "Query.node(id:)": tuple(KINDS),
     "Query.ingestion(id:)": ("Ingestion",),
     "Query.run(id:)": ("Run",),
+    "Query.auditIngestion(id:)": ("Ingestion",),
     "Query.explainFile(ingestionId:)": ("Ingestion",),
     "RunFilter.ingestionId": ("Ingestion",),
     "ProcessedFileFilter.runId": ("Run",),
