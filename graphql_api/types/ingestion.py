@@ -35,6 +35,7 @@ from graphql_api.relay.connections import After, Before, ConnectionPage, First, 
 from graphql_api.relay.node import Node
 from graphql_api.types.exploration import ActualCost, CostEstimate
 from graphql_api.types.filters import ProcessedFileFilter, to_domain
+from graphql_api.types.orders import FileOrder
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
 from graphql_api.types.stats import IngestionStats
@@ -187,7 +188,7 @@ class Ingestion(Node):
         filter = relations.RunFilter(status=tuple(status) if status is not None else None, since=since, until=until)
         return await connect(info, relations.INGESTION_RUNS, root.id, filter=filter, first=first, after=after, last=last, before=before)
 
-    @strawberry.field(graphql_type=_FileConnection, description="Its files as the ledger knows them, the newest first.")
+    @strawberry.field(graphql_type=_FileConnection, description="Its files as the ledger knows them, the newest first unless told.")
     @staticmethod
     async def files(
         root: strawberry.Parent[entities.Ingestion],
@@ -197,12 +198,14 @@ class Ingestion(Node):
         last: Last = None,
         before: Before = None,
         filter: Annotated[ProcessedFileFilter | None, strawberry.argument(description="Which files.")] = None,
+        order_by: Annotated[FileOrder, strawberry.argument(description="In which order.")] = FileOrder.NEWEST,
     ) -> ConnectionPage[ledger_entities.ProcessedFile]:
         return await connect(
             info,
             relations.INGESTION_FILES,
             root.id,
             filter=to_domain(relations.ProcessedFileFilter, filter),
+            order=order_by.name,
             first=first,
             after=after,
             last=last,
