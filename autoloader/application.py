@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from autoloader.background import Background
 from autoloader.settings import CredentialSettings, Settings
 from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
+from domain.activity.feed import ActivityFeed
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
 from domain.ingestions.checkpoints import Checkpoints
@@ -32,6 +34,7 @@ from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
+from domain.ledger.table_care import TableCareService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -40,6 +43,9 @@ from domain.system import SystemService
 from domain.tenants import Grants, Tenant
 from graphql_api.authentication import Authentication
 from graphql_api.context import Services
+from graphql_api.limits.limits import Limits
+from graphql_api.limits.rate import CostRate
+from graphql_api.streams.open_streams import OpenStreams
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
@@ -47,8 +53,10 @@ from integrations.identity.signing_keys import SigningKeys
 from integrations.in_process.orchestrator import InProcessOrchestrator
 from integrations.object_store.credentials import S3Credential
 from integrations.object_store.stores import ConfiguredObjectStores
+from persistence.activity import SqlActivityLog
 from persistence.database import connection, open_database
 from persistence.directory import SqlDirectory
+from persistence.listening import SqlNotifications
 from persistence.reader import SqlReader
 from persistence.row_security import DIRECTORY_ROLE, TENANT_ROLE
 from persistence.unit_of_work import SqlUnitOfWorkFactory
@@ -104,6 +112,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         key_usage = KeyUsage(directory, clock)
         stack.push_async_callback(_stopped, asyncio.create_task(_flush_now_and_then(key_usage), name="key usage"), key_usage)
         unit_of_work = SqlUnitOfWorkFactory(database)
+        notifications = SqlNotifications(database_url)
+        stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
         engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
@@ -146,9 +156,24 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 }
             ),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
+            limits=Limits(
+                settings.max_operation_cost,
+                CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
+                settings.operation_timeout_seconds,
+                settings.introspection,
+            ),
+            activity=ActivityFeed(lambda id: SqlActivityLog(database, id), lambda id: SqlReader(database, id), notifications),
+            streams=OpenStreams(),
         )
         background = Background(
-            database_url, directory, orchestrator, runs, pipeline, resets, recover_every_seconds=min(5.0, settings.lease_seconds / 3)
+            database_url,
+            directory,
+            orchestrator,
+            runs,
+            pipeline,
+            resets,
+            TableCareService(unit_of_work, engines),
+            recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
         yield Application(settings, database, directory, services, pipeline, engine, background)
 

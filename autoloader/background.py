@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 
+from domain.activity.feed import KEPT_SECONDS
 from domain.errors import DomainError
 from domain.ingestions.resets import ResetService
+from domain.ledger.table_care import TableCareService
 from domain.ports.orchestrator import Orchestrator
-from domain.ports.unit_of_work import Directory, OutboxEntry, Topic
+from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
 from persistence.wakeup import Ownership, background_ownership
@@ -24,6 +26,8 @@ _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
 _COMPACT_EVERY_SECONDS = 10.0
 _CHANGES_AT_ONCE = 10_000
+_FORGET_EVERY_SECONDS = 60.0
+_FORGOTTEN_AT_ONCE = 10_000
 
 
 class Background:
@@ -35,6 +39,7 @@ class Background:
         runs: RunService,
         pipeline: RunPipeline,
         resets: ResetService,
+        tables: TableCareService,
         *,
         recover_every_seconds: float,
     ) -> None:
@@ -44,6 +49,9 @@ class Background:
         self._runs = runs
         self._pipeline = pipeline
         self._resets = resets
+        self._tables = tables
+        self._tending = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._recover_every_seconds = recover_every_seconds
 
     async def run(self) -> None:
@@ -53,12 +61,16 @@ class Background:
                 async with background_ownership(self._database_url) as ownership:
                     if ownership is not None:
                         await self._work(ownership)
+            except asyncio.CancelledError:
+                await self._stop_tending()
+                raise
             except Exception as error:
                 log.warning("background work is interrupted: %r", error)
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _work(self, ownership: Ownership) -> None:
         recovered_at, compacted_at = -self._recover_every_seconds, -_COMPACT_EVERY_SECONDS
+        forgot_at = -_FORGET_EVERY_SECONDS
         while True:
             if time.monotonic() - recovered_at >= self._recover_every_seconds:
                 await self._pipeline.recover_lost()
@@ -66,6 +78,9 @@ class Background:
             if time.monotonic() - compacted_at >= _COMPACT_EVERY_SECONDS:
                 await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
                 compacted_at = time.monotonic()
+            if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
+                await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+                forgot_at = time.monotonic()
             await self._runs.fire_due_schedules(self._directory)
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:
@@ -81,6 +96,8 @@ class Background:
                 case Topic.INGESTION:
                     await self._orchestrator.reconcile_ingestion(entry.subject)
                     await self._resets.finish(entry.subject)
+                case Topic.TABLE:
+                    self._tend(entry.subject)
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)
@@ -91,3 +108,21 @@ class Background:
             await self._directory.finish_outbox(entry)
         else:
             await self._directory.postpone_outbox(entry, seconds=_LOOK_AGAIN_SECONDS, error=None)
+
+    def _tend(self, ingestion: Subject) -> None:
+        """Beside the other chores, for it may take long; if it is lost, the table's next snapshots bring it again."""
+        task = asyncio.create_task(self._tend_in_turn(ingestion), name=f"tend {ingestion.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tend_in_turn(self, ingestion: Subject) -> None:
+        async with self._tending:
+            try:
+                await self._tables.tend(ingestion)
+            except Exception as error:
+                log.warning("the table of ingestion %s could not be tended: %r", ingestion.id, error)
+
+    async def _stop_tending(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -16,6 +16,7 @@ from autoloader.embedded.postgres import EmbeddedPostgres
 from autoloader.local_key import ensure_local_key
 from autoloader.settings import Settings
 from graphql_api.app import create_app
+from graphql_api.streams.web_sockets import MAX_MESSAGE_BYTES
 from persistence.migrations import upgrade
 
 
@@ -60,10 +61,21 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
         stack.callback(listening.close)
         local_key = key if ipaddress.ip_address(listening.getsockname()[0]).is_loopback else None
         app = create_app(application.services, ready=application.ready, local_key=local_key)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            # Compression would keep a window of each connection in memory.
+            ws_per_message_deflate=False,
+        )
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listening]), name="http server")
         stack.push_async_callback(_stopped, server, serving)
+        stack.callback(application.services.streams.close)
         host, port = listening.getsockname()[:2]
         yield Stack(application, f"http://{host}:{port}", key)
 

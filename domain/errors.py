@@ -112,5 +112,11 @@ class UnavailableError(DomainError):
     code = ErrorCode.UNAVAILABLE
 
 
+class LimitExceededError(DomainError):
+    """A limit of the server was reached; asking for less, or later, may help."""
+
+    code = ErrorCode.LIMIT_EXCEEDED
+
+
 class LeaseLostError(Exception):
     """A worker's lease has passed to another: it must stop, and may not commit or mark anything."""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from graphql_api.context import Services
@@ -56,10 +56,12 @@ def create_app(
     async def home(_: Request) -> Response:
         return RedirectResponse(ENDPOINT)
 
+    graphql = GraphQLOverHTTP(schema, services)
     return Starlette(
         routes=[
             Route("/", home),
-            Route(ENDPOINT, _Endpoint(GraphQLOverHTTP(schema, services), local_key)),
+            Route(ENDPOINT, _Endpoint(graphql, local_key)),
+            WebSocketRoute(ENDPOINT, graphql),
             asset_routes(ENDPOINT),
             Route("/healthz", healthz),
             Route("/readyz", readyz),

@@ -28,7 +28,11 @@ class Authentication:
 
         Raises `UnavailableError` when that cannot be told at present.
         """
-        scheme, _, credential = connection.headers.get("authorization", "").partition(" ")
+        return await self.principal_by(connection.headers.get("authorization", ""))
+
+    async def principal_by(self, authorization: str) -> Principal | None:
+        """The same, by what stands in the header."""
+        scheme, _, credential = authorization.partition(" ")
         credential = credential.strip()
         if scheme.lower() != "bearer" or not credential:
             return None

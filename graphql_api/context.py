@@ -9,6 +9,7 @@ from uuid import UUID
 from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
+from domain.activity.feed import ActivityFeed
 from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
@@ -22,7 +23,9 @@ from domain.runs.service import RunService
 from domain.system import SystemService
 from domain.tenants import Principal
 from graphql_api.authentication import Authentication
+from graphql_api.limits.limits import Limits
 from graphql_api.loaders import Loaders
+from graphql_api.streams.open_streams import OpenStreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,9 @@ class Services:
     completeness: CompletenessService
     system: SystemService
     reader: Callable[[UUID], Reader]
+    limits: Limits
+    activity: ActivityFeed
+    streams: OpenStreams
 
 
 @dataclass(frozen=True, slots=True)

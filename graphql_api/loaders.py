@@ -76,6 +76,12 @@ class Loaders:
         self.run_totals: DataLoader[TotalsKey, RunTotals] = DataLoader(load_fn=self._load_run_totals)
         self.estimates: DataLoader[EstimateKey, CostEstimate] = DataLoader(load_fn=self._load_estimates)
 
+    def forget(self) -> None:
+        """From now on the world is looked at afresh: for subscriptions, whose requests last."""
+        for loader in vars(self).values():
+            if isinstance(loader, DataLoader):
+                loader.clear_all()
+
     async def node(self, entity: type[V], id: EntityId | None) -> V | None:
         """The entity, or None when it is not there, not the tenant's, or `id` is None."""
         if id is None:

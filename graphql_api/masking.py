@@ -8,7 +8,10 @@ from uuid import uuid4
 
 from graphql import ExecutionResult as GraphQLExecutionResult
 from graphql import GraphQLError
+from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import SchemaExtension
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
+from strawberry.types import StreamExecutionResult
 from strawberry.types.execution import ExecutionResult
 from strawberry.utils.str_converters import to_camel_case
 
@@ -16,13 +19,14 @@ from domain.errors import DomainError, ValidationError
 
 log = logging.getLogger(__name__)
 
+_OF_THE_REQUEST = (GraphQLError, MissingQueryError, CannotGetOperationTypeError, InvalidOperationTypeError)
 INTERNAL_ERROR = "Internal error. The server's log tells more under its id."
 
 
 def shown(error: GraphQLError) -> GraphQLError:
     """The error as a client may see it. What the client's own document did wrong stays as it is."""
     cause = error.original_error
-    if cause is None or isinstance(cause, GraphQLError):
+    if cause is None or isinstance(cause, _OF_THE_REQUEST):
         return error
     if isinstance(cause, DomainError):
         extensions: dict[str, object] = {"code": cause.code.value}
@@ -44,3 +48,8 @@ class MaskUnexpectedErrors(SchemaExtension):
         result = self.execution_context.result
         if isinstance(result, ExecutionResult | GraphQLExecutionResult) and result.errors:
             result.errors = [shown(error) for error in result.errors]
+
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
+        if isinstance(result, ExecutionResult) and result.errors:
+            result.errors = [shown(error) for error in result.errors]
+        yield

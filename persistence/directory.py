@@ -23,7 +23,7 @@ from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
 from persistence.stats import compaction_statement
-from persistence.tables import api_keys, batches, ingestions, outbox, runs, tenants
+from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants
 
 
 class SqlDirectory:
@@ -114,6 +114,13 @@ class SqlDirectory:
     async def compact_file_counts(self, limit: int) -> int:
         async with transaction(self._engine) as opened:
             return await opened.scalar(compaction_statement(limit)) or 0
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        # By the oldest ids, which are about the oldest events: so it is bounded without an index on the moment.
+        oldest = select(activity_events.c.id, activity_events.c.at).order_by(activity_events.c.id).limit(limit).subquery()
+        old = select(oldest.c.id).where(oldest.c.at < func.clock_timestamp() - timedelta(seconds=older_than_seconds))
+        async with transaction(self._engine) as opened:
+            return (await opened.execute(delete(activity_events).where(activity_events.c.id.in_(old)))).rowcount
 
     async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
         async with connection(self._engine) as opened:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Table
 
 from domain.access.entities import ApiKey, AuditEvent
+from domain.activity.entities import ActivityEvent
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
 from domain.runs.entities import Run
@@ -28,6 +29,7 @@ TABLE_OF: dict[type, Table] = {
     SchemaVersion: tables.schema_versions,
     ApiKey: tables.api_keys,
     AuditEvent: tables.audit_events,
+    ActivityEvent: tables.activity_events,
 }
 
 _NAMES: dict[type, tuple[str, ...]] = {entity: tuple(f.name for f in dataclasses.fields(entity)) for entity in TABLE_OF}

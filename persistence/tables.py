@@ -23,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
 from domain.ledger.entities import BatchStatus, FileStatus
 from domain.ports.engine import TableSchema
@@ -318,4 +319,21 @@ audit_events = Table(
     Column("subject_id", Uuid),
     Index("ix_audit_events_newest", "tenant_id", "id"),
     Index("ix_audit_events_of_subject", "tenant_id", "subject_id", "id"),
+)
+
+activity_events = Table(
+    "activity_events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    _tenant(),
+    # The number of the transaction that brings the row. 63 bits of PostgreSQL's 64 (xid8), so that it is an ordinary number.
+    Column("transaction", BigInteger, nullable=False, server_default=text("pg_current_xact_id()::text::bigint")),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    enum_column("kind", ActivityKind),
+    # No foreign keys: events outlive what they tell of, so that the place of each can be gone on from.
+    Column("ingestion_id", Uuid, nullable=False),
+    Column("run_id", Uuid),
+    one_of("kind", ActivityKind),
+    Index("ix_activity_events_in_order", "tenant_id", "transaction", "id"),
+    Index("ix_activity_events_of_ingestion", "tenant_id", "ingestion_id", "transaction", "id"),
 )

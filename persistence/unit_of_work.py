@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.errors import ConflictError, ConflictReason
 from domain.ports.unit_of_work import Topic, UnitOfWork
+from persistence.activity import store_activity
 from persistence.database import transaction
 from persistence.repositories.access import SqlApiKeyRepository, SqlAuditTrail
 from persistence.repositories.batches import SqlBatchRepository
@@ -91,4 +92,6 @@ class SqlUnitOfWorkFactory:
     @asynccontextmanager
     async def _begin(self, tenant_id: UUID) -> AsyncIterator[UnitOfWork]:
         async with transaction(self._engine, tenant_id) as connection:
-            yield SqlUnitOfWork(TenantScope(connection, tenant_id))
+            scope = TenantScope(connection, tenant_id)
+            yield SqlUnitOfWork(scope)
+            await store_activity(scope)

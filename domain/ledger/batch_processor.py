@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, Policies
 from domain.ledger.entities import Batch, ProcessedFile
+from domain.ledger.table_care import is_due
 from domain.ports.engine import (
     BatchEvidence,
     BatchFile,
@@ -30,7 +31,7 @@ from domain.ports.engine import (
     TableSchema,
     TableUnavailableError,
 )
-from domain.ports.unit_of_work import Subject, UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
 from domain.schema_versions import SchemaDiff, SchemaVersion
 from domain.tenants import Grants
@@ -217,6 +218,8 @@ class BatchFileProcessor:
             )
             await tx.files.mark_skipped(batch, skipped)
             await tx.runs.update_metrics(batch.run_id, metrics)
+            if is_due(outcome.snapshots):
+                await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
         return metrics
 
     async def _settle_now(self, batch: Batch, *, charge: str | None) -> None:

@@ -88,6 +88,8 @@ class FileOutcome:
 class BatchOutcome:
     """One outcome per file of the batch, in the batch's order. `snapshot_id` is None when no row had to be written.
 
+    `snapshots` is how many the table has, once the batch is in it; None without a commit.
+
     `schema_before` is None when the table was created by this batch; `schema_after` and `table_uuid` are None when there
     is still no table.
     """
@@ -97,6 +99,7 @@ class BatchOutcome:
     table_uuid: UUID | None
     schema_before: TableSchema | None
     schema_after: TableSchema | None
+    snapshots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

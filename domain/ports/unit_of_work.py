@@ -27,6 +27,8 @@ class Topic(StrEnum):
 
     RUN = "RUN"
     INGESTION = "INGESTION"
+    TABLE = "TABLE"
+    """Named by the ingestion that it belongs to."""
 
 
 class Outbox(Protocol):
@@ -159,4 +161,8 @@ class Directory(Protocol):
 
     async def compact_file_counts(self, limit: int) -> int:
         """Sum up at most `limit` of the changes by which files are counted, so that reading the counts stays cheap; how many."""
+        ...
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete activity events that are older, of the `limit` oldest; how many."""
         ...

@@ -14,6 +14,7 @@ from domain.access.api_keys import ApiKeyCreate
 from domain.errors import NotFoundError
 from domain.tenants import Role
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import WRITES
 from graphql_api.operations.authorization import guarded
 from graphql_api.operations.inputs import given, without_nulls
 from graphql_api.relay.connections import After, ConnectionPage, First, connect
@@ -53,7 +54,9 @@ class AccessQueries:
 
 @strawberry.type
 class AccessMutations:
-    @guarded(CreateApiKeyResult, role=Role.ADMIN, description="Create an API key. Its secret is in the answer, and nowhere else.")
+    @guarded(
+        CreateApiKeyResult, role=Role.ADMIN, cost=WRITES, description="Create an API key. Its secret is in the answer, and nowhere else."
+    )
     @staticmethod
     async def create_api_key(
         info: Info, input: Annotated[CreateApiKeyInput, strawberry.argument(description="The new key.")]
@@ -63,6 +66,7 @@ class AccessMutations:
     @guarded(
         RevokeApiKeyResult,
         role=Role.ADMIN,
+        cost=WRITES,
         description="From now on the key lets nobody in. Your tenant's last ADMIN key cannot be revoked with a key.",
     )
     @staticmethod

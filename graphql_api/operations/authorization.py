@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import strawberry
@@ -12,6 +13,7 @@ from strawberry.types import Info as StrawberryInfo
 from domain.access.entities import ApiKey, AuditEvent
 from domain.errors import ForbiddenError
 from domain.tenants import Role
+from graphql_api.limits.cost_directive import Cost
 
 NODE_ROLES: Mapping[type, Role] = {ApiKey: Role.ADMIN, AuditEvent: Role.ADMIN}
 """What `node(id:)` asks for, by the entity; VIEWER for the others."""
@@ -39,6 +41,32 @@ class RequireRole(FieldExtension):
         return await next_(source, info, **kwargs)
 
 
-def guarded(result: Any, *, role: Role, description: str) -> Any:
+class Follow(RequireRole):
+    """The same for subscriptions, which last: within the limits, and each page is resolved from what is then stored.
+
+    The resolver gives pages; the client is sent one value after the other, and the next page is read when it has taken them.
+    """
+
+    async def resolve_async(self, next_: Callable[..., Awaitable[Any]], source: Any, info: StrawberryInfo[Any, Any], **kwargs: Any) -> Any:
+        return self._values(info.context, await super().resolve_async(next_, source, info, **kwargs))
+
+    async def _values(self, context: Any, pages: AsyncGenerator[Iterable[object], None]) -> AsyncIterator[object]:
+        with context.services.streams.subscription(context.principal.tenant.id):
+            async with aclosing(pages):
+                async for page in pages:
+                    context.loaders.forget()
+                    for value in page:
+                        yield value
+
+
+def guarded(result: Any, *, role: Role, description: str, cost: Cost | None = None) -> Any:
     """A root field that gives the union `result`, for callers with at least `role`."""
-    return strawberry.field(graphql_type=result, description=f"{description} Role: {role}.", extensions=[RequireRole(role)])
+    directives = () if cost is None else (cost,)
+    return strawberry.field(
+        graphql_type=result, description=f"{description} Role: {role}.", extensions=[RequireRole(role)], directives=directives
+    )
+
+
+def followed(type: Any, *, role: Role, description: str) -> Any:
+    """A subscription that sends values of `type`, for callers with at least `role`; its resolver gives pages of them."""
+    return strawberry.subscription(graphql_type=type, description=f"{description} Role: {role}.", extensions=[Follow(role)])

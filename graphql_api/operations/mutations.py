@@ -17,6 +17,7 @@ from domain.runs import entities as run_entities
 from domain.runs.service import RetryRequest, RunRequest
 from domain.tenants import Role
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import WRITES
 from graphql_api.operations.api_keys import AccessMutations
 from graphql_api.operations.authorization import guarded
 from graphql_api.operations.inputs import (
@@ -73,7 +74,12 @@ def _run_id(id: str) -> UUID:
 
 @strawberry.type(description="What can be done.")
 class Mutation(AccessMutations):
-    @guarded(CreateIngestionResult, role=Role.ADMIN, description="Create an ingestion: DRAFT, or ACTIVE when asked to activate it at once.")
+    @guarded(
+        CreateIngestionResult,
+        role=Role.ADMIN,
+        cost=WRITES,
+        description="Create an ingestion: DRAFT, or ACTIVE when asked to activate it at once.",
+    )
     @staticmethod
     async def create_ingestion(
         info: Info, input: Annotated[CreateIngestionInput, strawberry.argument(description="The new ingestion.")]
@@ -82,7 +88,7 @@ class Mutation(AccessMutations):
             info.context.principal, IngestionCreate.parse(without_nulls(given(input)))
         )
 
-    @guarded(UpdateIngestionResult, role=Role.ADMIN, description="Change what may be changed of an ingestion.")
+    @guarded(UpdateIngestionResult, role=Role.ADMIN, cost=WRITES, description="Change what may be changed of an ingestion.")
     @staticmethod
     async def update_ingestion(
         info: Info, input: Annotated[UpdateIngestionInput, strawberry.argument(description="The changes.")]
@@ -91,7 +97,9 @@ class Mutation(AccessMutations):
         id = _ingestion_id(changes.pop("id"))
         return await info.context.services.ingestions.update_ingestion(info.context.principal, id, IngestionUpdate.parse(changes))
 
-    @guarded(ChangeIngestionStatusResult, role=Role.OPERATOR, description="DRAFT becomes ACTIVE: from now on its schedule fires.")
+    @guarded(
+        ChangeIngestionStatusResult, role=Role.OPERATOR, cost=WRITES, description="DRAFT becomes ACTIVE: from now on its schedule fires."
+    )
     @staticmethod
     async def activate_ingestion(info: Info, id: _IngestionId) -> ingestion_entities.Ingestion:
         return await info.context.services.ingestions.activate(info.context.principal, _ingestion_id(id))
@@ -99,13 +107,14 @@ class Mutation(AccessMutations):
     @guarded(
         ChangeIngestionStatusResult,
         role=Role.OPERATOR,
+        cost=WRITES,
         description="ACTIVE or ERROR becomes PAUSED: runs are refused, and what is known is kept.",
     )
     @staticmethod
     async def pause_ingestion(info: Info, id: _IngestionId) -> ingestion_entities.Ingestion:
         return await info.context.services.ingestions.pause(info.context.principal, _ingestion_id(id))
 
-    @guarded(ChangeIngestionStatusResult, role=Role.OPERATOR, description="PAUSED or ERROR becomes ACTIVE again.")
+    @guarded(ChangeIngestionStatusResult, role=Role.OPERATOR, cost=WRITES, description="PAUSED or ERROR becomes ACTIVE again.")
     @staticmethod
     async def resume_ingestion(info: Info, id: _IngestionId) -> ingestion_entities.Ingestion:
         return await info.context.services.ingestions.resume(info.context.principal, _ingestion_id(id))
@@ -113,6 +122,7 @@ class Mutation(AccessMutations):
     @guarded(
         DeleteIngestionResult,
         role=Role.ADMIN,
+        cost=WRITES,
         description="DELETING, and then gone, with its runs and files; the table stays unless told. Refused while a run is active.",
     )
     @staticmethod
@@ -125,6 +135,7 @@ class Mutation(AccessMutations):
     @guarded(
         RefreshIngestionResult,
         role=Role.ADMIN,
+        cost=WRITES,
         description="Drop the table and load it anew, by a run; or say what that would do.",
     )
     @staticmethod
@@ -138,6 +149,7 @@ class Mutation(AccessMutations):
     @guarded(
         ClearProcessedFilesResult,
         role=Role.ADMIN,
+        cost=WRITES,
         description="Forget files, so that they are loaded again, and remove their rows from the table unless they are to be kept.",
     )
     @staticmethod
@@ -149,7 +161,7 @@ class Mutation(AccessMutations):
         files = info.context.services.files(info.context.principal.tenant.id)
         return FilesCleared(count=BigInt(await files.clear_processed_files(info.context.principal, request)))
 
-    @guarded(RunIngestionResult, role=Role.OPERATOR, description="Make a run of an ingestion now.")
+    @guarded(RunIngestionResult, role=Role.OPERATOR, cost=WRITES, description="Make a run of an ingestion now.")
     @staticmethod
     async def run_ingestion(
         info: Info, input: Annotated[RunIngestionInput, strawberry.argument(description="The run to make.")]
@@ -158,12 +170,14 @@ class Mutation(AccessMutations):
         request = RunRequest.parse(values | {"ingestion_id": _ingestion_id(values["ingestion_id"])})
         return await info.context.services.runs.run_ingestion(info.context.principal, request)
 
-    @guarded(CancelRunResult, role=Role.OPERATOR, description="Stop a run; what it has loaded stays, the rest waits for the next.")
+    @guarded(
+        CancelRunResult, role=Role.OPERATOR, cost=WRITES, description="Stop a run; what it has loaded stays, the rest waits for the next."
+    )
     @staticmethod
     async def cancel_run(info: Info, id: _RunId) -> run_entities.Run:
         return await info.context.services.runs.cancel_run(info.context.principal, _run_id(id))
 
-    @guarded(RetryRunResult, role=Role.OPERATOR, description="Make a run of the files that another has left unloaded.")
+    @guarded(RetryRunResult, role=Role.OPERATOR, cost=WRITES, description="Make a run of the files that another has left unloaded.")
     @staticmethod
     async def retry_run(
         info: Info, input: Annotated[RetryRunInput, strawberry.argument(description="The run to try again.")]
@@ -175,6 +189,7 @@ class Mutation(AccessMutations):
     @guarded(
         RetryFilesResult,
         role=Role.OPERATOR,
+        cost=WRITES,
         description="Have FAILED and SKIPPED files loaded by the next run, however often they have failed.",
     )
     @staticmethod
@@ -182,7 +197,7 @@ class Mutation(AccessMutations):
         files = info.context.services.files(info.context.principal.tenant.id)
         return FilesChanged(count=BigInt(await files.retry_files(info.context.principal, selection(input))))
 
-    @guarded(SkipFilesResult, role=Role.OPERATOR, description="Have PENDING and FAILED files left out.")
+    @guarded(SkipFilesResult, role=Role.OPERATOR, cost=WRITES, description="Have PENDING and FAILED files left out.")
     @staticmethod
     async def skip_files(info: Info, input: Annotated[SkipFilesInput, strawberry.argument(description="The files.")]) -> FilesChanged:
         request = SkipRequest.parse({"reason": input.reason} if input.reason else {})

@@ -18,6 +18,7 @@ from domain.ports import engine
 from domain.runs import entities as run_entities
 from domain.tenants import Role
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import LOOKS_AT_THE_STORE, READS_EVERYTHING
 from graphql_api.operations.api_keys import AccessQueries
 from graphql_api.operations.authorization import guarded, require_role_for_node
 from graphql_api.operations.inputs import EstimateCostInput, PreviewIngestionInput, given, without_nulls
@@ -122,7 +123,12 @@ class Query(AccessQueries):
             before=before,
         )
 
-    @guarded(PreviewIngestionResult, role=Role.OPERATOR, description="Columns and first rows of what lies at a source; nothing is stored.")
+    @guarded(
+        PreviewIngestionResult,
+        role=Role.OPERATOR,
+        cost=LOOKS_AT_THE_STORE,
+        description="Columns and first rows of what lies at a source; nothing is stored.",
+    )
     @staticmethod
     async def preview_ingestion(
         info: Info, input: Annotated[PreviewIngestionInput, strawberry.argument(description="Files to look at.")]
@@ -130,7 +136,9 @@ class Query(AccessQueries):
         request = PreviewRequest.parse(without_nulls(given(input)))
         return await info.context.services.exploration.preview(info.context.principal, request)
 
-    @guarded(EstimateCostResult, role=Role.OPERATOR, description="What loading a source would cost; nothing is stored.")
+    @guarded(
+        EstimateCostResult, role=Role.OPERATOR, cost=LOOKS_AT_THE_STORE, description="What loading a source would cost; nothing is stored."
+    )
     @staticmethod
     async def estimate_cost(
         info: Info, input: Annotated[EstimateCostInput, strawberry.argument(description="An ingestion to price.")]
@@ -138,7 +146,12 @@ class Query(AccessQueries):
         request = EstimateRequest.parse(without_nulls(given(input)))
         return await info.context.services.exploration.estimate(info.context.principal, request)
 
-    @guarded(ExplainFileResult, role=Role.VIEWER, description="Why a file is, or is not, in the table: the ledger and the store are asked.")
+    @guarded(
+        ExplainFileResult,
+        role=Role.VIEWER,
+        cost=LOOKS_AT_THE_STORE,
+        description="Why a file is, or is not, in the table: the ledger and the store are asked.",
+    )
     @staticmethod
     async def explain_file(
         info: Info,
@@ -154,6 +167,7 @@ class Query(AccessQueries):
     @guarded(
         AuditResult,
         role=Role.OPERATOR,
+        cost=READS_EVERYTHING,
         description="An ingestion's source, ledger and table side by side, with each difference named. All three are read: it takes long.",
     )
     @staticmethod
@@ -165,7 +179,7 @@ class Query(AccessQueries):
             raise NotFoundError("ingestion")
         return await info.context.services.completeness.audit(info.context.principal, key)
 
-    @strawberry.field(graphql_type=System, description="How the components are.")
+    @strawberry.field(graphql_type=System, description="How the components are.", directives=(LOOKS_AT_THE_STORE,))
     @staticmethod
     async def system(info: Info) -> System:
         components = await info.context.services.system.components()

@@ -8,6 +8,7 @@ import strawberry
 
 from domain.access import api_keys, entities
 from domain.tenants import Role
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import ConnectionPage, PageInfo, total_count
 from graphql_api.relay.node import Node
 from graphql_api.types.resolved import resolved_from
@@ -44,4 +45,4 @@ class ApiKeyConnection:
     edges: list[ApiKeyEdge] = strawberry.field(description="The page's keys with their cursors.")
     nodes: list[ApiKey] = strawberry.field(description="The page's keys.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are, on all pages.")
+    total_count: int = strawberry.field(resolver=total_count, directives=(COUNTED,), description="How many there are, on all pages.")

@@ -13,6 +13,7 @@ from domain import relations
 from domain.access import entities
 from domain.errors import ValidationError
 from domain.text import unstorable
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import ConnectionPage, PageInfo, total_count
 from graphql_api.relay.ids import KINDS, decode_any_id, encode_id
 from graphql_api.relay.node import Node
@@ -54,7 +55,9 @@ class AuditEventConnection:
     edges: list[AuditEventEdge] = strawberry.field(description="The page's changes with their cursors.")
     nodes: list[AuditEvent] = strawberry.field(description="The page's changes.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are under the filter, on all pages.")
+    total_count: int = strawberry.field(
+        resolver=total_count, directives=(COUNTED,), description="How many there are under the filter, on all pages."
+    )
 
 
 @strawberry.input(description="Which changes; what is absent filters nothing.")

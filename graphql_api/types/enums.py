@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import strawberry
 
+from domain.activity.entities import ActivityKind
 from domain.errors import ConflictReason, ErrorCode
 from domain.ingestions.entities import (
     BadRowPolicy,
@@ -179,6 +180,26 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "OUTSIDE_SOURCE": "It is not below the source's path.",
             "NOT_AT_SOURCE": "There is no such file.",
             "UNKNOWN": "It was never listed, and the source does not answer.",
+        },
+    ),
+    ActivityKind: (
+        "What has happened.",
+        {
+            "INGESTION_CREATED": "An ingestion was created.",
+            "INGESTION_UPDATED": "An ingestion was changed.",
+            "INGESTION_STATUS_CHANGED": "An ingestion has another status.",
+            "INGESTION_RESET_BEGUN": "A refresh, a clear or a deletion was decided: its table or files go before anything more is loaded.",
+            "INGESTION_RESET_DONE": "What a refresh, a clear or a deletion has decided is done.",
+            "INGESTION_DELETED": "An ingestion is gone.",
+            "RUN_QUEUED": "A run was asked for.",
+            "RUN_STARTED": "A worker took a run up.",
+            "RUN_PROGRESSED": "A run has found files, or is done with some: once for each batch.",
+            "RUN_CANCELLING": "A run was asked to stop.",
+            "RUN_ENDED": "A run ended; its status says how.",
+            "FILES_RETRIED": "Somebody has files loaded again by the next run.",
+            "FILES_SKIPPED": "Somebody has files left out.",
+            "FILES_FORGOTTEN": "Files are gone from the ledger.",
+            "SCHEMA_CHANGED": "The table has other columns.",
         },
     ),
     DifferenceKind: (

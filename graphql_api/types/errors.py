@@ -68,6 +68,11 @@ class UnavailableError(Error):
     pass
 
 
+@strawberry.type(description="A limit of the server was reached; asking for less, or later, may help.")
+class LimitExceededError(Error):
+    pass
+
+
 _PAIRS: tuple[tuple[type[DomainError], type[Error]], ...] = (
     (domain.errors.ValidationError, ValidationError),
     (domain.errors.NotFoundError, NotFoundError),
@@ -76,6 +81,7 @@ _PAIRS: tuple[tuple[type[DomainError], type[Error]], ...] = (
     (domain.errors.ForbiddenError, ForbiddenError),
     (domain.errors.UnsupportedError, UnsupportedError),
     (domain.errors.UnavailableError, UnavailableError),
+    (domain.errors.LimitExceededError, LimitExceededError),
 )
 
 

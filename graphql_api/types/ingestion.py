@@ -30,6 +30,7 @@ from domain.ledger import stats as ledger_stats
 from domain.runs import entities as run_entities
 from domain.runs.entities import RunStatus
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.loaders import EstimateKey, TotalsKey
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
@@ -232,4 +233,6 @@ class IngestionConnection:
     edges: list[IngestionEdge] = strawberry.field(description="The page's ingestions with their cursors.")
     nodes: list[Ingestion] = strawberry.field(description="The page's ingestions.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are under the filter, on all pages.")
+    total_count: int = strawberry.field(
+        resolver=total_count, directives=(COUNTED,), description="How many there are under the filter, on all pages."
+    )

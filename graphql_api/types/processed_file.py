@@ -13,6 +13,7 @@ from domain.ledger import entities
 from domain.ledger.entities import FileStatus
 from domain.runs import entities as run_entities
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import After, ConnectionPage, First, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
 from graphql_api.types.resolved import resolved_from
@@ -59,7 +60,7 @@ class FileAttemptConnection:
     edges: list[FileAttemptEdge] = strawberry.field(description="The page's attempts with their cursors.")
     nodes: list[FileAttempt] = strawberry.field(description="The page's attempts.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are, on all pages.")
+    total_count: int = strawberry.field(resolver=total_count, directives=(COUNTED,), description="How many there are, on all pages.")
 
 
 @strawberry.type(description="One version of a file, as the ledger knows it.")
@@ -119,7 +120,9 @@ class ProcessedFileConnection:
     edges: list[ProcessedFileEdge] = strawberry.field(description="The page's files with their cursors.")
     nodes: list[ProcessedFile] = strawberry.field(description="The page's files.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are under the filter, on all pages.")
+    total_count: int = strawberry.field(
+        resolver=total_count, directives=(COUNTED,), description="How many there are under the filter, on all pages."
+    )
 
 
 @strawberry.type(description="Files that are being forgotten.")

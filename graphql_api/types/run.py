@@ -16,6 +16,7 @@ from domain.runs import entities
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.runs.totals import RunTotals
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
 from graphql_api.types.exploration import ActualCost
@@ -119,4 +120,6 @@ class RunConnection:
     edges: list[RunEdge] = strawberry.field(description="The page's runs with their cursors.")
     nodes: list[Run] = strawberry.field(description="The page's runs.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are under the filter, on all pages.")
+    total_count: int = strawberry.field(
+        resolver=total_count, directives=(COUNTED,), description="How many there are under the filter, on all pages."
+    )

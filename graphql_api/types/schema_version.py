@@ -11,6 +11,7 @@ import domain.schema_versions
 from domain.ports import engine
 from domain.runs import entities as run_entities
 from graphql_api.context import Info
+from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import ConnectionPage, PageInfo, total_count
 from graphql_api.relay.node import Node
 from graphql_api.types.resolved import resolved_from
@@ -72,4 +73,4 @@ class SchemaVersionConnection:
     edges: list[SchemaVersionEdge] = strawberry.field(description="The page's schema versions with their cursors.")
     nodes: list[SchemaVersion] = strawberry.field(description="The page's schema versions.")
     page_info: PageInfo = strawberry.field(description="Where the page lies.")
-    total_count: int = strawberry.field(resolver=total_count, description="How many there are, on all pages.")
+    total_count: int = strawberry.field(resolver=total_count, directives=(COUNTED,), description="How many there are, on all pages.")

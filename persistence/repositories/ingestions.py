@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import case, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from domain.activity.entities import ActivityKind
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.states import INGESTION
@@ -36,7 +37,9 @@ class SqlIngestionRepository:
 
     async def create(self, ingestion: Ingestion) -> Ingestion:
         values = values_of(ingestion) | {"tenant_id": self._scope.tenant_id, "destination_key": ingestion.destination.key}
-        return await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
+        created = await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
+        self._scope.activity.add(ActivityKind.INGESTION_CREATED, created.id)
+        return created
 
     async def get_by_id(self, id: UUID, *, for_update: bool = False) -> Ingestion | None:
         statement = self._scope.select(Ingestion).where(ingestions.c.id == id)
@@ -61,7 +64,9 @@ class SqlIngestionRepository:
             .values(values)
             .returning(*columns_of(Ingestion))
         )
-        return await self._write(statement, ingestion)
+        updated = await self._write(statement, ingestion)
+        self._scope.activity.add(ActivityKind.INGESTION_UPDATED, updated.id)
+        return updated
 
     async def update_status(self, id: UUID, status: IngestionStatus, *, next_due_at: datetime | None) -> Ingestion:
         values: dict[str, Any] = {"status": status, "next_due_at": next_due_at, "version": ingestions.c.version + 1}
@@ -80,6 +85,7 @@ class SqlIngestionRepository:
                 raise NotFoundError("ingestion")
             INGESTION.require(present.status, status)
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion is being changed by somebody else")
+        self._scope.activity.add(ActivityKind.INGESTION_STATUS_CHANGED, changed.id)
         return changed
 
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None:
@@ -110,14 +116,21 @@ class SqlIngestionRepository:
         changed = await self._scope.first(Ingestion, statement.returning(*columns_of(Ingestion)))
         if changed is None:
             raise NotFoundError("ingestion")
+        self._scope.activity.add(ActivityKind.INGESTION_RESET_BEGUN, id)
         return changed
 
     async def finish_reset(self, id: UUID, reset_id: UUID) -> bool:
         still = ingestions.c.reset["id"].astext == str(reset_id)
-        return await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id, still).values(reset=None)) > 0
+        done = await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id, still).values(reset=None)) > 0
+        if done:
+            self._scope.activity.add(ActivityKind.INGESTION_RESET_DONE, id)
+        return done
 
     async def delete(self, id: UUID) -> bool:
-        return await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0
+        deleted = await self._scope.changed(self._scope.delete(ingestions).where(ingestions.c.id == id)) > 0
+        if deleted:
+            self._scope.activity.add(ActivityKind.INGESTION_DELETED, id)
+        return deleted
 
     async def _touch(self, id: UUID, **values: Any) -> None:
         await self._scope.changed(self._scope.update(ingestions).where(ingestions.c.id == id).values(values))

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
+from domain.activity.entities import ActivityKind
 from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome
 from domain.ports.object_store import StoredObject
@@ -115,13 +116,12 @@ class SqlProcessedFileRepository:
         )
 
     async def requeue(self, selection: FileSelection) -> int:
-        return await self._scope.changed(
-            self._selected(selection, FileStatus.PENDING).values(status=FileStatus.PENDING, next_retry_at=None)
-        )
+        requeued = self._selected(selection, FileStatus.PENDING).values(status=FileStatus.PENDING, next_retry_at=None)
+        return await self._told(ActivityKind.FILES_RETRIED, requeued)
 
     async def skip(self, selection: FileSelection, *, reason: str) -> int:
         values = {"status": FileStatus.SKIPPED, "error_message": reason, "next_retry_at": None, "processed_at": func.now()}
-        return await self._scope.changed(self._selected(selection, FileStatus.SKIPPED).values(values))
+        return await self._told(ActivityKind.FILES_SKIPPED, self._selected(selection, FileStatus.SKIPPED).values(values))
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
@@ -256,7 +256,17 @@ class SqlProcessedFileRepository:
 
     async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None, limit: int | None = None) -> int:
         chosen = select(processed_files.c.id).where(*self._below(ingestion_id, path_prefix)).limit(limit)
-        return await self._scope.changed(self._scope.delete(processed_files).where(processed_files.c.id.in_(chosen)))
+        statement = self._scope.delete(processed_files).where(processed_files.c.id.in_(chosen))
+        return await self._told(ActivityKind.FILES_FORGOTTEN, statement)
+
+    async def _told(self, kind: ActivityKind, statement: Any) -> int:
+        """Run an UPDATE or DELETE of files, and note it for each ingestion that has some among them; how many files."""
+        touched = statement.returning(processed_files.c.ingestion_id).cte("touched")
+        of_ingestions = select(touched.c.ingestion_id, func.count()).group_by(touched.c.ingestion_id)
+        counted = (await self._scope.connection.execute(of_ingestions)).all()
+        for ingestion_id, _ in counted:
+            self._scope.activity.add(kind, ingestion_id)
+        return sum(files for _, files in counted)
 
     def _ingestion(self, ingestion_id: UUID) -> Any:
         """The ingestion's id if the tenant owns it, evaluated once: so the ledger's indexes need not carry the tenant."""

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import func, insert, literal, select
 from sqlalchemy.exc import IntegrityError
 
+from domain.activity.entities import ActivityKind
+from domain.activity.notes import kind_of_run
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.states import ACTIVE_RUN, RUN
@@ -37,6 +39,7 @@ class SqlRunRepository:
                 raise ConflictError(ConflictReason.RUN_ACTIVE, "the ingestion has an active run") from None
             raise
         assert created is not None
+        self._scope.activity.add(kind_of_run(created.status), created.ingestion_id, created.id)
         return created
 
     async def get_by_id(self, id: UUID) -> Run | None:
@@ -91,6 +94,7 @@ class SqlRunRepository:
                 raise NotFoundError("run")
             RUN.require(present.status, status)
             raise ConflictError(ConflictReason.WRONG_STATE, "the run is being changed by somebody else")
+        self._scope.activity.add(kind_of_run(changed.status), changed.ingestion_id, changed.id)
         return changed
 
     async def update_metrics(self, id: UUID, delta: RunMetrics, *, files_total: int | None = None) -> None:
@@ -98,8 +102,12 @@ class SqlRunRepository:
         values: dict[str, Any] = {name: runs.c[name] + amount for name, amount in added.items() if amount}
         if files_total is not None:
             values["files_total"] = files_total
-        if values:
-            await self._scope.changed(self._scope.update(runs).where(runs.c.id == id).values(values))
+        if not values:
+            return
+        statement = self._scope.update(runs).where(runs.c.id == id).values(values).returning(runs.c.ingestion_id)
+        ingestion_id: UUID | None = await self._scope.connection.scalar(statement)
+        if ingestion_id is not None:
+            self._scope.activity.add(ActivityKind.RUN_PROGRESSED, ingestion_id, id)
 
     async def renew_lease(self, id: UUID, *, seconds: float) -> RunStatus | None:
         statement = (

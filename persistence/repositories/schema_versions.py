@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import insert, select
 
+from domain.activity.entities import ActivityKind
 from domain.schema_versions import SchemaVersion
 from persistence.mapping import columns_of, values_of
 from persistence.repositories.conflicts import owned_ingestion
@@ -29,4 +30,5 @@ class SqlSchemaVersionRepository:
         with owned_ingestion("schema_versions"):
             appended = await self._scope.first(SchemaVersion, statement)
         assert appended is not None
+        self._scope.activity.add(ActivityKind.SCHEMA_CHANGED, appended.ingestion_id, appended.run_id)
         return appended

@@ -8,17 +8,22 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Delete, Select, Table, Update, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from domain.activity.notes import ActivityNotes
 from persistence.mapping import TABLE_OF, columns_of, entity_of
 
 E = TypeVar("E")
 
 
 class TenantScope:
-    """A connection inside a transaction, and the tenant whose rows alone are seen and touched through it."""
+    """A connection inside a transaction, and the tenant whose rows alone are seen and touched through it.
+
+    What a repository changes of what people follow, it notes in `activity`.
+    """
 
     def __init__(self, connection: AsyncConnection, tenant_id: UUID) -> None:
         self.connection = connection
         self.tenant_id = tenant_id
+        self.activity = ActivityNotes()
 
     def owns(self, table: Table) -> ColumnElement[bool]:
         return table.c.tenant_id == self.tenant_id

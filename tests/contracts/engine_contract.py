@@ -42,6 +42,7 @@ class EngineContract:
         assert bench.outcome.schema_before is None
         assert bench.outcome.schema_after == state.schema == TableSchema((Column("id", "long"), Column("name", "string")))
         assert state.rows == 3
+        assert bench.outcome.snapshots == 1
         assert bench.rows("id", "name") == [(1, "x"), (2, None), (3, "y")]
 
     async def test_every_row_says_which_file_and_which_batch_brought_it(self, bench: EngineBench) -> None:
@@ -98,6 +99,7 @@ class EngineContract:
         assert outcomes["bad.json"].status is OutcomeStatus.FAILED
         assert bench.outcome is not None
         assert (bench.outcome.snapshot_id, bench.outcome.table_uuid, bench.outcome.schema_after) == (None, None, None)
+        assert bench.outcome.snapshots is None
         assert await bench.engine.table_state(bench.destination) is None
 
     async def test_a_new_column_is_added_with_the_rows_that_bring_it(self, bench: EngineBench) -> None:

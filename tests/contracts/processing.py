@@ -13,12 +13,13 @@ from domain.errors import LeaseLostError
 from domain.ingestions.entities import Ingestion, Policies
 from domain.ledger.batch_processor import BatchSettings
 from domain.ledger.entities import Batch, BatchStatus, FileStatus
+from domain.ledger.table_care import TENDED_EVERY_SNAPSHOTS
 from domain.ports.engine import LoadBatch, TableUnavailableError
 from domain.ports.object_store import SourceUnavailableError
-from domain.ports.unit_of_work import Subject, UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from tests.factories import BUCKET, NOW, a_run, a_schema
-from tests.fakes.scripted_engine import ROWS
+from tests.fakes.scripted_engine import ROWS, Snapshot, Table
 from tests.workbench import Workbench
 
 SUCCESS, FAILED, SKIPPED = FileStatus.SUCCESS, FileStatus.FAILED, FileStatus.SKIPPED
@@ -112,6 +113,16 @@ class ProcessingContract:
         stored = await bench.run(Subject(run.tenant_id, run.id))
         assert stored.metrics == expected + RunMetrics(files_discovered=4)
         assert [(f.status, f.rows, f.run_id) for f in (await bench.files(ingestion))[:3]] == [(SUCCESS, ROWS, run.id)] * 3
+
+    @pytest.mark.parametrize(("snapshots", "due"), [(TENDED_EVERY_SNAPSHOTS - 2, 0), (TENDED_EVERY_SNAPSHOTS - 1, 1)])
+    async def test_a_table_of_many_snapshots_is_to_be_tended(self, bench: Workbench, snapshots: int, due: int) -> None:
+        bench.land("a")
+        ingestion = await bench.ingestion()
+        bench.engine.tables[ingestion.destination.key] = Table(a_schema(), snapshots=[Snapshot(n, None, {}) for n in range(snapshots)])
+        await process(bench, await running(bench, ingestion), ingestion)
+        entries = await bench.directory.take_outbox(10, visible_after_seconds=0)
+        asked = Subject(bench.tenant.id, ingestion.id)
+        assert [entry.subject for entry in entries if entry.topic is Topic.TABLE] == [asked] * due
 
     async def test_batches_follow_each_other_until_nothing_waits(self, bench: Workbench) -> None:
         bench.land(*"abcdefg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -40,12 +41,12 @@ class Served:
 
 
 @asynccontextmanager
-async def up(home: Path) -> AsyncIterator[Served]:
-    """A process that serves; killed at the end if it is still there."""
+async def up(home: Path, log: Path | None = None) -> AsyncIterator[Served]:
+    """A process that serves; killed at the end if it is still there. Its log goes to the file, if one is given."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOLOADER_")} | {"COLUMNS": "300"}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "autoloader", "up", "--port", "0", "--home", str(home), env=environment, stdout=asyncio.subprocess.PIPE
-    )
+    command = (sys.executable, "-m", "autoloader", "up", "--port", "0", "--home", str(home))
+    with log.open("wb") if log else contextlib.nullcontext() as stderr:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=stderr)
     try:
         told: dict[str, str] = {}
         assert process.stdout is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.access.entities import ApiKey, AuditEvent
+from domain.activity.entities import ActivityEvent
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
 from domain.ports.unit_of_work import Subject, Topic
@@ -48,6 +49,7 @@ class State:
     attempts: dict[int, FileAttempt] = field(default_factory=dict)
     schema_versions: dict[int, SchemaVersion] = field(default_factory=dict)
     audit_events: dict[int, AuditEvent] = field(default_factory=dict)
+    activity: dict[int, ActivityEvent] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     idempotency_keys: dict[tuple[UUID, str, str], tuple[str, UUID]] = field(default_factory=dict)
 
@@ -80,8 +82,14 @@ class FakeDatabase:
         """Raised where a transaction would begin: the database is down."""
         self.refused = 0
         """How often that has happened."""
+        self.committed: Callable[[Sequence[ActivityEvent]], None] = lambda events: None
+        """Told of what a transaction has brought, once it has committed."""
         self._ids = itertools.count(1)
+        self._transactions = itertools.count(1)
         self._lock = asyncio.Lock()
+
+    def next_transaction(self) -> int:
+        return next(self._transactions)
 
     def next_id(self) -> int:
         """As a sequence gives them: rising, and not given back by a rollback."""
@@ -99,4 +107,6 @@ class FakeDatabase:
             work = self.state.copy()
             yield work
             await asyncio.sleep(0)
+            brought = [event for id, event in work.activity.items() if id not in self.state.activity]
             self.state = work
+            self.committed(brought)

@@ -104,6 +104,14 @@ class FakeDirectory:
         """Nothing to sum up: the fake counts its files when it is asked."""
         return 0
 
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        async with self._database.transaction() as state:
+            since = self._database.clock.now() - timedelta(seconds=older_than_seconds)
+            old = [id for id in sorted(state.activity)[:limit] if state.activity[id].at < since]
+            for id in old:
+                del state.activity[id]
+        return len(old)
+
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:
         now = self._database.clock.now()
         return sorted((pair for pair in leased if pair[0] <= now), key=lambda pair: pair[0])[:limit]

@@ -123,7 +123,7 @@ class FakeEngine:
             snapshot = Snapshot(next(self._snapshot_ids), batch.batch_id, rows)
             table.snapshots.append(snapshot)
             table.columns = dict(reading.columns)
-            outcome = BatchOutcome(outcomes, snapshot.id, table.uuid, schema_before, table.schema)
+            outcome = BatchOutcome(outcomes, snapshot.id, table.uuid, schema_before, table.schema, len(table.snapshots))
             await self.after_commit(batch)
             return outcome
 

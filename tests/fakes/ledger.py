@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, BatchStatus, FileAttempt, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome
@@ -79,12 +80,14 @@ class FakeProcessedFileRepository:
         chosen = self._selected(selection, FileStatus.FAILED, FileStatus.SKIPPED)
         for file in chosen:
             self._move(file, FileStatus.PENDING, next_retry_at=None)
+            self._scope.activity.add(ActivityKind.FILES_RETRIED, file.ingestion_id)
         return len(chosen)
 
     async def skip(self, selection: FileSelection, *, reason: str) -> int:
         chosen = self._selected(selection, FileStatus.PENDING, FileStatus.FAILED)
         for file in chosen:
             self._move(file, FileStatus.SKIPPED, error_message=reason, next_retry_at=None, processed_at=self._scope.now())
+            self._scope.activity.add(ActivityKind.FILES_SKIPPED, file.ingestion_id)
         return len(chosen)
 
     async def claim(
@@ -168,6 +171,8 @@ class FakeProcessedFileRepository:
         attempts = self._scope.state.attempts
         for id in [attempt.id for attempt in attempts.values() if attempt.file_id in gone]:
             del attempts[id]
+        if gone:
+            self._scope.activity.add(ActivityKind.FILES_FORGOTTEN, ingestion_id)
         return len(gone)
 
     def _below(self, ingestion_id: UUID, path_prefix: str | None) -> list[ProcessedFile]:

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from domain.activity.entities import ActivityKind
+from domain.activity.notes import ActivityNotes, kind_of_run
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, BatchStatus
@@ -28,6 +30,7 @@ class Scope:
         self.database = database
         self.state = state
         self.tenant_id = tenant_id
+        self.activity = ActivityNotes()
 
     def now(self) -> datetime:
         return self.database.clock.now()
@@ -59,6 +62,7 @@ class FakeIngestionRepository:
         if any(other.destination.key == created.destination.key for other in self._rows.values()):
             raise ConflictError(ConflictReason.DESTINATION_TAKEN, "the destination table belongs to an ingestion")
         self._rows[created.id] = created
+        self._scope.activity.add(ActivityKind.INGESTION_CREATED, created.id)
         return created
 
     async def get_by_id(self, id: UUID, *, for_update: bool = False) -> Ingestion | None:
@@ -84,6 +88,7 @@ class FakeIngestionRepository:
             "policies",
             "execution",
         )
+        self._scope.activity.add(ActivityKind.INGESTION_UPDATED, present.id)
         return self._store(present, version=present.version + 1, **{name: getattr(ingestion, name) for name in changed})
 
     async def update_status(self, id: UUID, status: IngestionStatus, *, next_due_at: datetime | None) -> Ingestion:
@@ -91,6 +96,7 @@ class FakeIngestionRepository:
         if present is None:
             raise NotFoundError("ingestion")
         INGESTION.require(present.status, status)
+        self._scope.activity.add(ActivityKind.INGESTION_STATUS_CHANGED, id)
         failures = 0 if status is IngestionStatus.ACTIVE else present.consecutive_failures
         return self._store(present, status=status, next_due_at=next_due_at, version=present.version + 1, consecutive_failures=failures)
 
@@ -113,6 +119,7 @@ class FakeIngestionRepository:
             raise NotFoundError("ingestion")
         if generation != present.generation:
             self._scope.state.table_uuids.pop(id, None)
+        self._scope.activity.add(ActivityKind.INGESTION_RESET_BEGUN, id)
         fields = {"reset": reset, "generation": generation, "checkpoint_path": checkpoint_path}
         return self._store(present, version=present.version + 1, **fields)
 
@@ -120,6 +127,7 @@ class FakeIngestionRepository:
         present = self._scope.find(Ingestion, id)
         if present is None or present.reset is None or present.reset.id != reset_id:
             return False
+        self._scope.activity.add(ActivityKind.INGESTION_RESET_DONE, id)
         return self._touch(id, reset=None)
 
     async def delete(self, id: UUID) -> bool:
@@ -127,6 +135,7 @@ class FakeIngestionRepository:
             return False
         state = self._scope.state
         del state.ingestions[id]
+        self._scope.activity.add(ActivityKind.INGESTION_DELETED, id)
         state.table_uuids.pop(id, None)
         tables: list[dict[Any, Any]] = [state.runs, state.batches, state.files, state.attempts, state.schema_versions]
         for table in tables:
@@ -167,6 +176,7 @@ class FakeRunRepository:
         assert run.due_at is None or all(other.due_at != run.due_at for other in of_ingestion), "this firing has its run"
         created = replace(run, tenant_id=self._scope.tenant_id)
         self._rows[run.id] = created
+        self._scope.activity.add(kind_of_run(created.status), created.ingestion_id, created.id)
         return created
 
     async def get_by_id(self, id: UUID) -> Run | None:
@@ -211,11 +221,13 @@ class FakeRunRepository:
             fields["lease_expires_at"] = self._scope.lease_end(lease_seconds)
         changed = replace(present, **fields)
         self._rows[id] = changed
+        self._scope.activity.add(kind_of_run(status), changed.ingestion_id, id)
         return changed
 
     async def update_metrics(self, id: UUID, delta: RunMetrics, *, files_total: int | None = None) -> None:
         present = self._scope.find(Run, id)
-        if present is not None:
+        if present is not None and (delta != RunMetrics() or files_total is not None):
+            self._scope.activity.add(ActivityKind.RUN_PROGRESSED, present.ingestion_id, id)
             total = present.files_total if files_total is None else files_total
             self._rows[id] = replace(present, files_total=total, **dataclasses.asdict(present.metrics + delta))
 
@@ -308,6 +320,7 @@ class FakeSchemaVersionRepository:
         id = self._scope.database.next_id()
         appended = replace(version, id=id, tenant_id=self._scope.tenant_id, created_at=self._scope.now())
         self._scope.state.schema_versions[id] = appended
+        self._scope.activity.add(ActivityKind.SCHEMA_CHANGED, appended.ingestion_id, appended.run_id)
         return appended
 
 

@@ -73,6 +73,7 @@ class ScriptedEngine:
         self.unavailable: TableUnavailableError | None = None
         self.loads: list[LoadBatch] = []
         self.fences: list[UUID] = []
+        self.optimized: list[Destination] = []
         self.at_start: Callable[[LoadBatch], Awaitable[None]] = _go_on
         self.before_commit: Callable[[LoadBatch], Awaitable[None]] = _go_on
         """Between the guard's answer and the commit."""
@@ -104,7 +105,8 @@ class ScriptedEngine:
         rows = {paths[o.file_id]: o.rows for o in outcomes if o.status is OutcomeStatus.LOADED}
         snapshot_id = await self._commit(table, batch, guard, rows) if rows else None
         await self.after_commit(batch)
-        return BatchOutcome(outcomes, snapshot_id, table.uuid, before.schema if before else None, table.schema)
+        snapshots = len(table.snapshots) if snapshot_id is not None else None
+        return BatchOutcome(outcomes, snapshot_id, table.uuid, before.schema if before else None, table.schema, snapshots)
 
     async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
         self.fences.append(batch_id)
@@ -167,6 +169,7 @@ class ScriptedEngine:
 
     async def optimize(self, destination: Destination) -> None:
         self._check_available()
+        self.optimized.append(destination)
 
     async def _commit(self, table: Table, batch: LoadBatch, guard: CommitGuard, rows: dict[str, int]) -> int:
         while True:

@@ -10,6 +10,7 @@ from uuid import UUID
 from domain.errors import ConflictError, ConflictReason
 from domain.ports.unit_of_work import Subject, Topic, UnitOfWork
 from tests.fakes.access import FakeApiKeyRepository, FakeAuditTrail
+from tests.fakes.activity import store_activity
 from tests.fakes.database import FakeDatabase, OutboxRow
 from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.repositories import (
@@ -76,4 +77,6 @@ class FakeUnitOfWorkFactory:
     @asynccontextmanager
     async def _begin(self, tenant_id: UUID) -> AsyncIterator[UnitOfWork]:
         async with self.database.transaction() as state:
-            yield FakeUnitOfWork(Scope(self.database, state, tenant_id))
+            scope = Scope(self.database, state, tenant_id)
+            yield FakeUnitOfWork(scope)
+            store_activity(scope)

@@ -7,9 +7,6 @@ import os
 import sys
 from typing import Any
 
-from pyiceberg.catalog.sql import SqlCatalog
-
-from autoloader.application import engine_settings
 from tests.fixtures.application import Running
 
 AUDIT = """
@@ -41,18 +38,7 @@ async def loaded(running: Running) -> str:
 
 async def take_out_a_row(running: Running) -> None:
     """As somebody would who knows nothing of us."""
-
-    def take() -> None:
-        settings = running.application.settings
-        assert settings.database_url is not None
-        own = engine_settings(settings, settings.database_url.get_secret_value(), settings.home)
-        catalog = SqlCatalog("autoloader", uri=own.catalog_uri, warehouse=own.warehouse)
-        try:
-            catalog.load_table(("lake", "events")).delete("id = 2")
-        finally:
-            catalog.close()
-
-    await asyncio.to_thread(take)
+    await running.iceberg("events", lambda table: table.delete("id = 2"))
 
 
 async def test_a_row_that_is_gone_is_missed(running: Running) -> None:

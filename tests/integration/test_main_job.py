@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from domain.ledger import table_care
 from tests.fixtures.application import Running
 
 
@@ -168,3 +170,17 @@ async def test_the_components_say_how_they_are(running: Running) -> None:
     assert components[0]["version"].startswith("PostgreSQL 1")
     assert components[1]["version"].startswith("DuckDB ")
     assert all(component["latencySeconds"] < 5 for component in components)
+
+
+async def test_a_table_of_many_small_files_is_tended_by_itself(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_care, "TENDED_EVERY_SNAPSHOTS", 4)
+    ingestion = await running.create("events")
+    for number in range(4):
+        lay_json(running.landing, f"{number}.json", [{"id": number}])
+        await running.run(ingestion)
+    async with asyncio.timeout(60):
+        while await running.iceberg("events", lambda table: len(list(table.scan().plan_files()))) > 1:
+            # The background work does it beside the others; this looks at a bounded rate.
+            await asyncio.sleep(0.05)
+    assert sorted((await running.table("events"))["id"].to_pylist()) == [0, 1, 2, 3]
+    assert (await running.run(ingestion))["status"] == "NO_NEW_FILES"

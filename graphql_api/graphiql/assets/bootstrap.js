@@ -4,8 +4,11 @@
 const root = document.getElementById("graphiql");
 const { endpoint, headers, tabs } = root.dataset;
 
+// A tab's headers are sent with the requests and, over a WebSocket, in what opens the connection.
+const subscriptionUrl = new URL(endpoint, location.href).href.replace(/^http/, "ws");
+
 const properties = {
-  fetcher: GraphiQL.createFetcher({ url: endpoint }),
+  fetcher: GraphiQL.createFetcher({ url: endpoint, subscriptionUrl }),
   defaultTabs: JSON.parse(tabs),
   defaultEditorToolsVisibility: "variables",
 };

@@ -184,7 +184,8 @@ class BatchLoad:
     def _outcome(self, snapshot_id: int | None) -> BatchOutcome:
         files = [_file_outcome(item.file_id, file) for item, file in zip(self._batch.files, self._files, strict=True)]
         uuid = None if self._table is None else UUID(str(self._table.metadata.table_uuid))
-        return BatchOutcome(files, snapshot_id, uuid, self._schema_before, self._schema())
+        snapshots = len(self._table.metadata.snapshots) if self._table is not None and snapshot_id is not None else None
+        return BatchOutcome(files, snapshot_id, uuid, self._schema_before, self._schema(), snapshots)
 
 
 def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:

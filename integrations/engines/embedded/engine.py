@@ -94,7 +94,11 @@ class EmbeddedEngine:
             return await self._threads.run_to_end(lambda: self._tables.drop(destination, table_uuid))
 
     async def optimize(self, destination: Destination) -> None:
-        await self._threads.run_to_end(lambda: optimize(self._settings, self._tables, destination))
+        work = await self._threads.run(Workspace, self._settings)
+        try:
+            await self._threads.run_to_end(lambda: optimize(work, self._tables, destination), stop=work.stop)
+        finally:
+            await asyncio.shield(self._threads.run(work.close))
 
     def _preview(self, work: Workspace, staged: Sequence[StagedObject], format_: FormatSpec, limit: int) -> Preview:
         files = load_files(staged)

@@ -21,7 +21,6 @@ from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from integrations.engines.embedded.commits import forbid_retries, main_ancestry, replace_files
 from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
-from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors
 from integrations.engines.embedded.workspaces import Workspace
 
@@ -34,14 +33,14 @@ KEPT_AGE = timedelta(hours=1)
 OPTIMIZE_TRIES = 5
 
 
-def optimize(settings: EmbeddedEngineSettings, tables: Tables, destination: Destination) -> None:
+def optimize(work: Workspace, tables: Tables, destination: Destination) -> None:
     """Merge small data files and expire old snapshots, each in a commit of its own; nothing for a missing table."""
     for _ in range(OPTIMIZE_TRIES):
         try:
             with catalog_errors():
                 table = tables.find(destination)
                 if table is not None:
-                    table = _merge_small_files(settings, forbid_retries(table))
+                    table = _merge_small_files(work, forbid_retries(table))
                     _expire(table)
             return
         except CommitConflictError:
@@ -49,26 +48,28 @@ def optimize(settings: EmbeddedEngineSettings, tables: Tables, destination: Dest
     raise TableUnavailableError(f"{destination.key} was changed by others {OPTIMIZE_TRIES} times while it was being optimized; try again")
 
 
-def _merge_small_files(settings: EmbeddedEngineSettings, table: Table) -> Table:
+def _merge_small_files(work: Workspace, table: Table) -> Table:
     if SOURCE_FILE_COLUMN not in table.schema().column_names:
         return table
     bundles = list(_bundles(list(table.scan().plan_files())))
     if not bundles:
         return table
-    work = Workspace(settings)
     merged: list[DataFile] = []
     try:
         writer = DataFileWriter(work.connection, table, table.schema(), work.folder)
         for bundle in bundles:
+            work.check()
             rows = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table(bundle)
             work.connection.register("bundle", rows)
             merged += writer.write("FROM bundle", rows_by_path(rows)).data_files
+    except BaseException:
+        remove_data_files(table.io, merged)
+        raise
+    try:
         return _replace(table, [task.file for bundle in bundles for task in bundle], merged)
     except CommitConflictError:
         remove_data_files(table.io, merged)
         raise
-    finally:
-        work.close()
 
 
 def rows_by_path(rows: pa.Table) -> dict[str, int]:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "900b728b9dd0"
-down_revision = "3e5fc16c1a29"
+down_revision = "fb4f6fdbe2b5"
 branch_labels = None
 depends_on = None
 

@@ -147,6 +147,14 @@ class DirectoryContract:
         assert (await world.directory.principal_by_key("abc", b"1" * 32)).role is Role.ADMIN
         assert await world.directory.principal_by_key("abc", b"2" * 32) is None
 
+    async def test_old_activity_is_forgotten_the_oldest_first_and_no_more_than_asked(self, world: World) -> None:
+        for _ in range(3):
+            await world.ingestion()
+        assert await world.directory.forget_activity(older_than_seconds=3_600, limit=10) == 0
+        assert await world.directory.forget_activity(older_than_seconds=-1, limit=2) == 2
+        assert await world.directory.forget_activity(older_than_seconds=-1, limit=2) == 1
+        assert await world.directory.forget_activity(older_than_seconds=-1, limit=2) == 0
+
     async def test_due_ingestions_are_active_ones_whose_time_has_come_longest_due_first(self, world: World) -> None:
         async def due(minutes: int, status: IngestionStatus = IngestionStatus.ACTIVE, **fields: object) -> object:
             return await world.ingestion(status=status, next_due_at=NOW + timedelta(minutes=minutes), **fields)

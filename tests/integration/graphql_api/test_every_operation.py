@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from sqlalchemy import Table, cast, insert, literal_column, select
 from sqlalchemy.types import Text
+from strawberry.types import get_object_definition
 
 from domain.access.entities import ApiKey, AuditEvent
 from domain.ingestions.entities import Ingestion
@@ -16,15 +19,17 @@ from domain.ledger.entities import FileAttempt, FileStatus, ProcessedFile
 from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
-from graphql_api.operations.authorization import NODE_ROLES
+from graphql_api.operations.authorization import NODE_ROLES, Follow
 from graphql_api.operations.roles import operation_roles
 from graphql_api.relay.ids import KINDS, encode_id
+from graphql_api.schema import schema
 from persistence.mapping import values_of
 from persistence.tables import file_attempts, metadata, processed_files, runs, schema_versions
 from tests.factories import a_schema_version
 from tests.fixtures.api import Answer, Api, Client
+from tests.fixtures.streams import events, socket
 from tests.integration.graphql_api.test_reads import fill
-from tests.integration.graphql_api.walk import SCHEMA, Id, Operation, operations, plain, root_fields
+from tests.integration.graphql_api.walk import ROOTS, SCHEMA, Id, Operation, operations, plain, root_fields
 
 ROLES = {(operation.root, operation.field): operation.role for operation in operation_roles()}
 NOTHING = {kind: encode_id(entity, uuid4() if key is not int else 2**40) for kind, (entity, key) in KINDS.items()}
@@ -80,6 +85,29 @@ def codes(answer: Answer) -> set[str]:
     return shown | {error.get("extensions", {}).get("code", error["message"]) for error in answer.errors}
 
 
+async def ask(api: Api, client: Client, operation: Operation, ids: dict[str, str]) -> Answer:
+    """The answer; of a subscription the first, or that it is open and has nothing to tell yet."""
+    document = operation.document(ids)
+    if operation.root != "Subscription":
+        return await client.send(document)
+    async with socket(api.app, authorization=f"Bearer {client.key}") as connected:
+        assert await connected.init() == {"type": "connection_ack"}
+        connected.subscribe(document)
+        told, quiet = asyncio.create_task(connected.receive()), asyncio.create_task(api.notifications.quiet())
+        await asyncio.wait([told, quiet], return_when=asyncio.FIRST_COMPLETED)
+        # A follower waits when it has told what there is.
+        body = _body(await told) if told.done() or connected.connection.outgoing.qsize() else {"data": {operation.field: "open"}}
+        for task in (told, quiet):
+            task.cancel()
+        await asyncio.wait([told, quiet])
+    await api.notifications.quiet(0)
+    return Answer(200, body, httpx.Headers())
+
+
+def _body(message: dict[str, Any]) -> dict[str, Any]:
+    return message["payload"] if message["type"] == "next" else {"data": None, "errors": message["payload"]}
+
+
 def with_ids() -> list[Operation]:
     return [operation for operation in operations() if operation.kinds]
 
@@ -92,7 +120,12 @@ def test_every_mutation_and_every_node_kind_says_its_role() -> None:
     assert set(ROLES) == set(root_fields())
     assert set(NODE_ROLES) <= {entity for entity, _ in KINDS.values()}
     assert [name for root, name in ROLES if root == "Mutation" and ROLES[root, name] is Role.VIEWER] == []
-    assert SCHEMA.subscription_type is None, "walk the subscriptions here too"
+    assert {root.name for root in (SCHEMA.query_type, SCHEMA.mutation_type, SCHEMA.subscription_type) if root} == set(ROOTS)
+
+
+def test_every_subscription_is_followed_within_the_limits_and_with_fresh_loaders() -> None:
+    subscription = get_object_definition(schema.subscription, strict=True)
+    assert {field.name for field in subscription.fields if not any(isinstance(e, Follow) for e in field.extensions)} == set()
 
 
 @pytest.mark.scenario(148)
@@ -101,6 +134,10 @@ async def test_without_credentials_nothing_is_answered(api: Api, victim: Victim)
     for operation in operations():
         answer = await api.anonymous().send(operation.document(victim.ids))
         assert (answer.status, set(answer.body)) == (401, {"errors"}), operation.name
+        async with events(api.app, operation.document(victim.ids)) as stream:
+            assert stream.status == 401, operation.name
+    async with socket(api.app) as connected:
+        assert await connected.init() == {"close": 4403, "reason": "Forbidden"}
     assert await everything_of(api, victim.admin) == before
 
 
@@ -109,26 +146,26 @@ async def test_without_credentials_nothing_is_answered(api: Api, victim: Victim)
 async def test_anothers_ids_answer_like_ids_of_nothing(api: Api, victim: Victim, operation: Operation) -> None:
     stranger = await api.client()
     before = await everything_of(api, victim.admin)
-    theirs = await stranger.send(operation.document(victim.ids))
-    nothing = await stranger.send(operation.document(NOTHING))
+    theirs = await ask(api, stranger, operation, victim.ids)
+    nothing = await ask(api, stranger, operation, NOTHING)
     assert theirs.body == nothing.body
     assert "INTERNAL" not in codes(theirs)
     assert await everything_of(api, victim.admin) == before
     # The ids are good: for their owner there is something (unless the operation refuses such input whatever the id).
-    own = await victim.admin.send(operation.document(victim.ids))
+    own = await ask(api, victim.admin, operation, victim.ids)
     assert own.body != nothing.body or codes(nothing) == {"VALIDATION"}
 
 
 @pytest.mark.parametrize("field", [field for field in ROLES if ROLES[field] is not Role.VIEWER], ids=title)
 async def test_a_lesser_role_is_forbidden_and_changes_nothing(api: Api, victim: Victim, field: tuple[str, str]) -> None:
-    document = plain(*field).document(victim.ids)
+    operation = plain(*field)
     clients = {role: await api.client(role=role, tenant=victim.admin.tenant) for role in Role}
     before = await everything_of(api, victim.admin)
     for role in Role:
         if not role.includes(ROLES[field]):
-            assert codes(await clients[role].send(document)) == {"FORBIDDEN"}, role
+            assert codes(await ask(api, clients[role], operation, victim.ids)) == {"FORBIDDEN"}, role
     assert await everything_of(api, victim.admin) == before
-    assert codes(await clients[ROLES[field]].send(document)).isdisjoint({"FORBIDDEN", "INTERNAL"})
+    assert codes(await ask(api, clients[ROLES[field]], operation, victim.ids)).isdisjoint({"FORBIDDEN", "INTERNAL"})
 
 
 async def test_a_viewer_may_read_what_asks_for_no_more(api: Api, victim: Victim) -> None:
@@ -136,7 +173,7 @@ async def test_a_viewer_may_read_what_asks_for_no_more(api: Api, victim: Victim)
     before = await everything_of(api, victim.admin)
     for field, least in ROLES.items():
         if least is Role.VIEWER:
-            assert codes(await viewer.send(plain(*field).document(victim.ids))) <= {"UNAVAILABLE"}, field
+            assert codes(await ask(api, viewer, plain(*field), victim.ids)) <= {"UNAVAILABLE"}, field
     assert await everything_of(api, victim.admin) == before
 
 

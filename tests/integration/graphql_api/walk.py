@@ -34,6 +34,8 @@ from graphql_api.schema import sdl
 
 SCHEMA = build_schema(sdl())
 
+ROOTS = ("Query", "Mutation", "Subscription")
+
 ID_KINDS: Mapping[str, tuple[str, ...]] = {
     "Query.node(id:)": tuple(KINDS),
     "Query.ingestion(id:)": ("Ingestion",),
@@ -48,6 +50,8 @@ ID_KINDS: Mapping[str, tuple[str, ...]] = {
     "Mutation.resumeIngestion(id:)": ("Ingestion",),
     "Mutation.cancelRun(id:)": ("Run",),
     "Mutation.revokeApiKey(id:)": ("ApiKey",),
+    "Subscription.runUpdated(runId:)": ("Run",),
+    "Subscription.activity(ingestionId:)": ("Ingestion",),
     "UpdateIngestionInput.id": ("Ingestion",),
     "DeleteIngestionInput.id": ("Ingestion",),
     "RefreshIngestionInput.ingestionId": ("Ingestion",),
@@ -108,15 +112,14 @@ class Operation:
         """The document, with `ids` by their kinds."""
         arguments = ", ".join(f"{name}: {_literal(value, ids)}" for name, value in self.arguments.items())
         field = _root(self.root).fields[self.field]
-        keyword = {"Query": "query", "Mutation": "mutation"}[self.root]
-        return f"{keyword} {{ {self.field}{f'({arguments})' if arguments else ''}{_selection(field)} }}"
+        return f"{self.root.lower()} {{ {self.field}{f'({arguments})' if arguments else ''}{_selection(field)} }}"
 
 
 def operations() -> list[Operation]:
     """Each root field with its required arguments, and once more for each optional id and each kind that an id may be."""
     return [
         Operation(root, name, arguments)
-        for root in ("Query", "Mutation")
+        for root in ROOTS
         for name, field in _root(root).fields.items()
         for arguments in _variants({arg: (f"{root}.{name}({arg}:)", given) for arg, given in field.args.items()})
     ]
@@ -128,7 +131,7 @@ def plain(root: str, field: str) -> Operation:
 
 
 def root_fields() -> list[tuple[str, str]]:
-    return [(root, name) for root in ("Query", "Mutation") for name in _root(root).fields]
+    return [(root, name) for root in ROOTS for name in _root(root).fields]
 
 
 def _root(name: str) -> GraphQLObjectType:

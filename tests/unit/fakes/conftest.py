@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.contracts.persistence.activity import Followed
 from tests.contracts.persistence.world import World, make_world
+from tests.fakes.activity import FakeActivityLog, FakeNotifications
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
 from tests.fakes.reader import FakeReader
@@ -15,6 +17,13 @@ from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
 async def world() -> World:
     database = FakeDatabase()
     return await make_world(FakeUnitOfWorkFactory(database), FakeDirectory(database), lambda tenant_id: FakeReader(database, tenant_id))
+
+
+@pytest.fixture
+def followed(world: World) -> Followed:
+    assert isinstance(world.unit_of_work, FakeUnitOfWorkFactory)
+    database = world.unit_of_work.database
+    return Followed(world, lambda tenant_id: FakeActivityLog(database, tenant_id), FakeNotifications(database))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.contracts.persistence.access import ApiKeyRepositoryContract, AuditTrailContract
+from tests.contracts.persistence.activity import ActivityLogContract, ActivityOfEveryMethodContract, NotificationsContract
 from tests.contracts.persistence.background import DirectoryContract, IdempotencyContract, OutboxContract
 from tests.contracts.persistence.batches import BatchRepositoryContract, SchemaVersionRepositoryContract
 from tests.contracts.persistence.ingestions import IngestionRepositoryContract
@@ -90,4 +91,16 @@ class TestRunTotals(RunTotalsContract):
 
 
 class TestEveryPage(EveryPageContract):
+    pass
+
+
+class TestActivityLog(ActivityLogContract):
+    pass
+
+
+class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
+    pass
+
+
+class TestNotifications(NotificationsContract):
     pass

@@ -93,7 +93,7 @@ def test_a_newcomer_finds_documents_that_teach() -> None:
     assert tabs == welcome_tabs()
     operations = [parse(tab["query"]).definitions for tab in tabs]
     names = [definition.name.value for (definition,) in operations if isinstance(definition, OperationDefinitionNode) and definition.name]
-    assert names == ["Ingestions", "CreateIngestion", "RunIngestion"]
+    assert names == ["Ingestions", "CreateIngestion", "RunIngestion", "Activity"]
     assert all(tab["query"].startswith("# ") for tab in tabs)
     # GraphiQL does not read the first tab's variables.
     assert tabs[0]["variables"] is None

@@ -1,0 +1,1 @@
+"""What one request may ask for: its cost, its rate, its time."""

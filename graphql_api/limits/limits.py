@@ -1,0 +1,22 @@
+"""The limits of operations, as they are configured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from graphql_api.limits.rate import CostRate
+
+
+def _default_rate() -> CostRate:
+    return CostRate(50_000, 1_000_000, time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`operation_cost` is what one operation may cost, `rate` what a tenant's may in a while, `seconds` how long one may take."""
+
+    operation_cost: int = 50_000
+    rate: CostRate = field(default_factory=_default_rate)
+    seconds: float = 30.0
+    introspection: bool = True

@@ -1,0 +1,93 @@
+"""What operations cost: exactly, and in time that grows with the document alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from graphql import get_operation_ast, parse, validate
+
+from graphql_api.limits.limits import Limits
+from graphql_api.limits.operation_cost import OperationCost
+from graphql_api.schema import schema
+from tests.integration.graphql_api.test_reads import DASHBOARD
+
+COUNTED, WRITES, STORE, EVERYTHING = 10, 50, 500, 5_000
+
+
+def cost(document: str, *, operation: str | None = None, **variables: Any) -> OperationCost:
+    parsed = parse(document)
+    assert validate(schema._schema, parsed) == []
+    chosen = get_operation_ast(parsed, operation)
+    assert chosen is not None
+    return OperationCost(schema._schema, parsed, chosen, variables)
+
+
+@pytest.mark.parametrize(
+    ("document", "total"),
+    [
+        ("{ __typename }", 0),
+        ("{ viewer { tenant role } }", 1),
+        ("{ viewer { tenant } again: viewer { tenant } }", 2),
+        ('{ ingestion(id: "x") { id source { path } lastRun { id } } }', 3),
+        ("{ ingestions { totalCount } }", 1 + COUNTED),
+        # A page of 20 unless told; edges and the nodes in them are different objects.
+        ("{ ingestions { nodes { id } } }", 1 + 20),
+        ("{ ingestions { edges { cursor node { id } } } }", 1 + 20 * 2),
+        ("{ ingestions { pageInfo { hasNextPage } } }", 2),
+        ("{ ingestions(first: 3) { nodes { id lastRun { id } } } }", 1 + 3 * 2),
+        ("{ ingestions(last: 3) { nodes { id } } }", 1 + 3),
+        ("{ ingestions(first: 0) { nodes { lastRun { id } } } }", 1),
+        ("{ ingestions(first: 3) { nodes { runs(first: 4) { nodes { files(first: 5) { nodes { id } } } } } } }", 1 + 3 * (2 + 4 * (2 + 5))),
+        # What will be refused for its size makes nothing cheaper.
+        ("{ ingestions(first: 100000) { nodes { id } } }", 1 + 100),
+        ("{ ingestions(first: -7) { nodes { id } } }", 1),
+        ('{ explainFile(ingestionId: "x", path: "y") { ... on FileExplanation { state } } }', STORE),
+        ('{ auditIngestion(id: "x") { ... on Completeness { differences { path } } } }', EVERYTHING + 1),
+        ("{ system { components { name } } }", STORE + 1),
+        ('mutation { pauseIngestion(id: "x") { ... on Ingestion { id lastRun { id } } ... on Error { message } } }', WRITES + 1),
+        (
+            "{ ...A } fragment A on Query { viewer { tenant } ...B } fragment B on Query { ingestions(first: 2) { nodes { id } } }",
+            1 + 1 + 2,
+        ),
+        ("{ ingestions(first: 5) { ...P } } fragment P on IngestionConnection { nodes { id } }", 1 + 5),
+        ("{ ingestions(first: 5) { ... { nodes { id } } } }", 1 + 5),
+        ('{ node(id: "x") { ... on Run { retryOf { id } } ... on Ingestion { lastRun { id } } } }', 1 + 2),
+        ("{ viewer @skip(if: true) { tenant } }", 0),
+        ("{ viewer @include(if: false) { tenant } }", 0),
+        ("{ viewer @include(if: true) @skip(if: false) { tenant } }", 1),
+    ],
+)
+def test_the_cost_of_a_document(document: str, total: int) -> None:
+    assert cost(document).total == total
+
+
+def test_variables_count() -> None:
+    document = "query ($n: Int = 7, $yes: Boolean!) { ingestions(first: $n) { nodes { id lastRun @include(if: $yes) { id } } } }"
+    assert cost(document, yes=False).total == 1 + 7
+    assert cost(document, yes=True, n=3).total == 1 + 3 * 2
+    # A null is the default of the field, a text no number: it will be refused.
+    assert cost(document, yes=False, n=None).total == 1 + 20
+    assert cost(document, yes=False, n="9").total == 1 + 20
+
+
+def test_one_of_several_operations() -> None:
+    document = "query A { viewer { tenant } } query B { ingestions(first: 9) { nodes { id } } }"
+    assert [cost(document, operation=name).total for name in "AB"] == [1, 10]
+
+
+def test_fragments_that_stand_for_much_are_counted_in_no_time() -> None:
+    """Forty fragments, each of which spreads the next one ten times: 10**39 fields."""
+    fragments = "".join(f" fragment F{i} on Query {{ {f'...F{i + 1} ' * 10} }}" for i in range(39))
+    found = cost("{ ...F0 }" + fragments + " fragment F39 on Query { viewer { tenant } }")
+    assert found.total == 10**39
+
+
+def test_questions_about_the_schema_are_told() -> None:
+    assert not cost("{ viewer { tenant __typename } }").introspects
+    assert cost("{ ...A } fragment A on Query { __schema { types { name } } }").introspects
+    assert cost('{ __type(name: "Run") { name } }').introspects
+
+
+def test_a_dashboard_of_the_longest_page_is_within_the_limit() -> None:
+    assert cost(DASHBOARD, first=100).total <= Limits().operation_cost
