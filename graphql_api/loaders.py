@@ -78,6 +78,7 @@ class Loaders:
 
     def forget(self) -> None:
         """From now on the world is looked at afresh: for subscriptions, whose requests last."""
+        self.asked_at = SystemClock().now()
         for loader in vars(self).values():
             if isinstance(loader, DataLoader):
                 loader.clear_all()

@@ -143,6 +143,7 @@ class Ingestion(Node):
 
     @strawberry.field(
         graphql_type=CostEstimate | None,
+        directives=(COUNTED,),
         description="What it will cost, from what the ledger knows of its source; null while that is nothing. The source is not listed.",
     )
     @staticmethod
@@ -157,6 +158,7 @@ class Ingestion(Node):
 
     @strawberry.field(
         graphql_type=ActualCost,
+        directives=(COUNTED,),
         description="What its ended runs of a range have cost: the last 30 days unless told, and 366 days at most.",
     )
     @staticmethod
