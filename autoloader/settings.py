@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from autoloader.cost_settings import CostRatesSettings
+from autoloader.logs import LogFormat
 from domain.tenants import Role
 from integrations.identity.provider import is_trustworthy
 
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
     introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: LogFormat = Field(default=LogFormat.TEXT, description="How a line of the log is written: text, or json.")
+    metrics_token: SecretStr | None = Field(default=None, min_length=16, description="What scrapers of /metrics send as a bearer token.")
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://", description="An OpenTelemetry collector's base URL (OTLP over HTTP); no traces unless set."
+    )
 
     @field_validator("local_roots", mode="before")
     @classmethod

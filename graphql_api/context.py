@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from strawberry.types.info import Info as StrawberryInfo
@@ -18,6 +18,7 @@ from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory
 from domain.runs.service import RunService
 from domain.system import SystemService
@@ -48,13 +49,13 @@ class Services:
     limits: Limits
     activity: ActivityFeed
     streams: OpenStreams
+    telemetry: Telemetry = field(default=NO_TELEMETRY, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One request's."""
 
-    request_id: str
     principal: Principal
     services: Services
     loaders: Loaders

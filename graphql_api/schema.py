@@ -15,6 +15,7 @@ from strawberry.types.graphql import OperationType
 import graphql_api.types.enums  # noqa: F401  # registers the domain's enums before any type that uses them
 from graphql_api.limits.extension import LimitOperations
 from graphql_api.masking import MaskUnexpectedErrors
+from graphql_api.observation import ObserveOperations
 from graphql_api.operations.mutations import Mutation
 from graphql_api.operations.queries import Query
 from graphql_api.operations.subscriptions import Subscription
@@ -56,6 +57,7 @@ schema = _Schema(
     config=StrawberryConfig(scalar_map=SCALARS),
     exception_handlers=EXCEPTION_HANDLERS,
     extensions=[
+        ObserveOperations,
         MaskUnexpectedErrors,
         LimitOperations,
         lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphql import GraphQLError, get_operation_ast
 from strawberry.extensions import SchemaExtension
+from strawberry.types.graphql import OperationType
 
 from domain.errors import ErrorCode
 from graphql_api.context import Context
@@ -26,7 +27,9 @@ class LimitOperations(SchemaExtension):
         yield
 
     def get_results(self) -> dict[str, Any]:
-        return {} if self._shown is None else {"cost": self._shown}
+        # Of a subscription it would be said with each event.
+        told = self._shown is not None and self.execution_context.operation_type is not OperationType.SUBSCRIPTION
+        return {"cost": self._shown} if told else {}
 
     def _refusal(self) -> GraphQLError | None:
         context, document = self.execution_context.context, self.execution_context.graphql_document

@@ -79,7 +79,7 @@ async def test_deep_wide_and_long_documents_are_refused(client: Client) -> None:
 async def test_get_answers_queries_and_refuses_mutations(client: Client) -> None:
     headers = {"authorization": f"Bearer {client.key}", **NEW}
     response = await client.http.get("/graphql", params={"query": "{ __typename }"}, headers=headers)
-    assert (response.status_code, response.json()) == (200, {"data": {"__typename": "Query"}})
+    assert (response.status_code, response.json()["data"]) == (200, {"__typename": "Query"})
     mutation = 'mutation { pauseIngestion(id: "x") { __typename } }'
     response = await client.http.get("/graphql", params={"query": mutation}, headers=headers)
     assert 400 <= response.status_code < 500

@@ -1,6 +1,6 @@
 """Every field that has to ask for what it shows costs as many statements for a hundred parents as for one.
 
-Events are followed and not listed, so they come as parents one at a time: `tests/integration/graphql_api/walk.py` has a way of its own to them.
+Events are followed and not listed: no document has a hundred of them as parents.
 
 The fields are found in the schema, so that a new one cannot be forgotten: it fails here until it has its line.
 """
