@@ -28,7 +28,6 @@ from domain.activity.feed import ActivityFeed
 from domain.backlog import Backlog
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
-from domain.costs.rates import CostRates
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
@@ -131,6 +130,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(engine.close)
         clock = SystemClock()
         directory = SqlDirectory(across_tenants)
+        costs = CostEstimator(settings.cost_rates.rates())
         key_usage = KeyUsage(directory, clock)
         stack.push_async_callback(_stopped, asyncio.create_task(_flush_now_and_then(key_usage), name="key usage"), key_usage)
         unit_of_work = SqlUnitOfWorkFactory(database)
@@ -165,7 +165,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
             ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
             refreshes=observed(refreshes, telemetry),
-            exploration=observed(ExplorationService(discovery, engines, CostEstimator(CostRates()), clock), telemetry),
+            exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
+            costs=costs,
             runs=observed(runs, telemetry),
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),

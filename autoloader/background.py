@@ -1,4 +1,4 @@
-"""The chores of one process at a time: the outbox, the schedules, and what lost workers have left."""
+"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ _LOOK_AGAIN_SECONDS = 2.0
 _VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
+_COMPACT_EVERY_SECONDS = 10.0
+_CHANGES_AT_ONCE = 10_000
 _FORGET_EVERY_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 10_000
 
@@ -74,13 +76,16 @@ class Background:
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _work(self, ownership: Ownership) -> None:
-        recovered_at = -self._recover_every_seconds
+        recovered_at, compacted_at = -self._recover_every_seconds, -_COMPACT_EVERY_SECONDS
         forgot_at = -_FORGET_EVERY_SECONDS
         while True:
             if time.monotonic() - recovered_at >= self._recover_every_seconds:
                 with binding(operation="recoverLost", operation_kind="background"):
                     await self._pipeline.recover_lost()
                 recovered_at = time.monotonic()
+            if time.monotonic() - compacted_at >= _COMPACT_EVERY_SECONDS:
+                await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
+                compacted_at = time.monotonic()
             if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
                 await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
                 forgot_at = time.monotonic()

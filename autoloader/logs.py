@@ -40,6 +40,8 @@ _QUIET: Final = {
     "httpx": logging.WARNING,
     "httpcore": logging.INFO,
     "hpack": logging.INFO,
+    "uvicorn.error": logging.INFO,
+    "websockets": logging.INFO,
 }
 
 # Control characters, line separators, what turns the direction of text, and halves of surrogate pairs.

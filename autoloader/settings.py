@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from autoloader.cost_settings import CostRatesSettings
 from autoloader.logs import LogFormat
 from domain.tenants import Role
 from integrations.identity.provider import is_trustworthy
@@ -72,6 +73,9 @@ class Settings(BaseSettings):
     batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
+    cost_rates: CostRatesSettings = Field(
+        default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
+    )
     oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
     max_operation_cost: int = Field(default=50_000, ge=1, description="What one operation of the API may cost.")
     cost_per_second: float = Field(default=50_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")

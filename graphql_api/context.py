@@ -10,6 +10,7 @@ from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
 from domain.activity.feed import ActivityFeed
+from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
@@ -38,6 +39,7 @@ class Services:
     ingestions: IngestionService
     refreshes: RefreshService
     exploration: ExplorationService
+    costs: CostEstimator
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService

@@ -97,7 +97,7 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
 
     def context_of(self, principal: Principal) -> Context:
         """For one operation."""
-        loaders = Loaders(self._services.reader(principal.tenant.id), self._services.telemetry)
+        loaders = Loaders(self._services.reader(principal.tenant.id), self._services.costs, self._services.telemetry)
         return Context(principal, self._services, loaders)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:

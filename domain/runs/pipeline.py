@@ -21,7 +21,7 @@ from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
 from domain.log_fields import binding
-from domain.ports.telemetry import NO_TELEMETRY, Recovered, Telemetry, Work
+from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.tenants import Grants
@@ -43,6 +43,8 @@ class PipelineSettings:
 class RunLostError(Exception):
     """The run is no longer this worker's: its lease has expired, or it has ended elsewhere."""
 
+
+_OUTCOMES = {RunStatus.FAILED: Outcome.ERROR, RunStatus.CANCELLED: Outcome.REFUSED}
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,25 +90,27 @@ class RunPipeline:
         What goes wrong becomes the run's FAILED and its message. A run that was asked to stop ends CANCELLED. A cancelled
         task ends the run FAILED, or CANCELLED if that was asked for. In each case its batch is settled first.
         """
-        with self._telemetry.during(Work.RUN, "execute", tenant=str(subject.tenant_id), run_id=str(subject.id)):
-            await self._execute(subject)
+        with self._telemetry.during(Work.RUN, "execute", tenant=str(subject.tenant_id), run_id=str(subject.id)) as observation:
+            ended = await self._execute(subject)
+            if ended is not None:
+                observation.facts |= {"ingestion_id": str(ended.ingestion_id), "trigger": ended.trigger.value, "status": ended.status.value}
+                observation.outcome = _OUTCOMES.get(ended.status)
 
-    async def _execute(self, subject: Subject) -> None:
+    async def _execute(self, subject: Subject) -> Run | None:
+        """The run as it ended, None when it was not this worker's to take or to end."""
         try:
             run, ingestion, grants = await self.start(subject)
         except (ConflictError, NotFoundError):
-            return
+            return None
         try:
             message = await self._work(run, ingestion, grants)
-            if message is None:
-                await self.complete(run)
-            else:
-                await self.fail(run, message)
+            return await (self.complete(run) if message is None else self.fail(run, message))
         except (ConflictError, NotFoundError, LeaseLostError, RunLostError) as error:
             log.warning("run %s is no longer this worker's: %s", run.id, error)
             # Allowed when it was asked to stop, and only then: a run whose lease was lost is not ours to end.
             with contextlib.suppress(ConflictError, NotFoundError):
-                await self._end(run, RunStatus.CANCELLED, None)
+                return await self._end(run, RunStatus.CANCELLED, None)
+            return None
         except asyncio.CancelledError:
             await asyncio.shield(self.stop(run, "the server was stopped while the run was under way"))
             raise

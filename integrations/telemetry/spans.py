@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 
 from opentelemetry import context
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from domain.ports.telemetry import Observation, Outcome, Work
@@ -32,7 +33,8 @@ class Spans:
         Of an error it tells the kind alone: its words may hold anything.
         """
         kind = SpanKind.SERVER if work is Work.OPERATION else SpanKind.INTERNAL
-        with self._tracer.start_as_current_span(work.value, kind=kind, record_exception=False, set_status_on_exception=False) as span:
+        span = self._tracer.start_span(work.value, kind=kind)
+        with _current(set_span_in_context(span)):
             try:
                 yield
             except BaseException as error:
@@ -45,14 +47,21 @@ class Spans:
                     span.set_attribute(f"{_PREFIX}outcome", observation.outcome.value)
                 if observation.outcome is Outcome.ERROR:
                     span.set_status(Status(StatusCode.ERROR))
+                span.end()
 
-    @contextmanager
-    def continuing(self, headers: Mapping[str, str]) -> Iterator[None]:
-        token = context.attach(self._propagator.extract(headers))
-        try:
-            yield
-        finally:
-            context.detach(token)
+    def continuing(self, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+        return _current(self._propagator.extract(headers))
+
+
+@contextmanager
+def _current(entered: Context) -> Iterator[None]:
+    before = context.get_current()
+    context.attach(entered)
+    try:
+        yield
+    finally:
+        # Not by a token: a stream may be closed by another task than the one that began it.
+        context.attach(before)
 
 
 @asynccontextmanager

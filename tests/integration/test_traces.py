@@ -85,6 +85,13 @@ async def test_a_run_is_a_tree_of_its_stages(spans: Spans, running: Running) -> 
             ("stage complete", []),
         ],
     )
+    [whole] = spans.named("run execute")
+    assert {name: value for name, value in (whole.attributes or {}).items() if not name.endswith("_id")} == {
+        "autoloader.tenant": str(running.client.tenant.id),
+        "autoloader.trigger": "MANUAL",
+        "autoloader.status": "SUCCESS",
+        "autoloader.outcome": "ok",
+    }
     [batch] = spans.named("batch load")
     assert {name: value for name, value in (batch.attributes or {}).items() if name != "autoloader.batch_id"} == {
         "autoloader.files": 1,
@@ -107,6 +114,8 @@ async def test_a_run_that_fails_says_where(spans: Spans, running: Running, monke
     await settled(spans)
     [tree] = [tree for tree in spans.trees() if tree[0] == "run execute"]
     assert tree == ("run execute", [("stage start", []), ("stage prepare", []), ("stage discover", []), ("stage fail", [])])
+    [whole] = spans.named("run execute")
+    assert whole.status.status_code is StatusCode.ERROR
     [discover] = spans.named("stage discover")
     assert discover.status.status_code is StatusCode.ERROR
     assert dict(discover.attributes or {}) == {"error.type": "RuntimeError", "autoloader.outcome": "error"}
