@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 from sqlalchemy import exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from domain.errors import UnavailableError
 from persistence.row_security import TENANT_SETTING
@@ -65,6 +66,35 @@ def _setting(tenant_id: UUID | None) -> str:
     return f"{TENANT_SETTING} = '{tenant_id or ''}'"
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """Knows how many wait for a connection, be it one that is in use or one that is being made."""
+
+    # Pools log under their module's name: what this one says is the library's, and as quiet as the library is kept.
+    __module__ = AsyncAdaptedQueuePool.__module__
+    waiting = 0
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self.waiting += 1
+        try:
+            return super()._do_get()
+        finally:
+            self.waiting -= 1
+
+
+def connections_in_use(database: AsyncEngine) -> int:
+    return _pool(database).checkedout()
+
+
+def waiting_for_connections(database: AsyncEngine) -> int:
+    return _pool(database).waiting
+
+
+def _pool(database: AsyncEngine) -> _Pool:
+    pool = database.pool
+    assert isinstance(pool, _Pool)
+    return pool
+
+
 def open_database(
     url: str,
     *,
@@ -80,6 +110,7 @@ def open_database(
     """
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
+        poolclass=_Pool,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
