@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     operation_timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, description="How long one operation of the API may take.")
     introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")
+    documents: Path | None = Field(default=None, description="The manifest of persisted documents; see `autoloader documents`.")
+    free_documents_role: Role = Field(default=Role.VIEWER, description="What it takes to send documents that are not persisted.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator("local_roots", mode="before")

@@ -60,7 +60,7 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
         listening = socket.create_server((settings.host, settings.port))
         stack.callback(listening.close)
         local_key = key if ipaddress.ip_address(listening.getsockname()[0]).is_loopback else None
-        app = create_app(application.services, ready=application.ready, local_key=local_key)
+        app = create_app(application.services, ready=application.ready, ide=settings.ide, local_key=local_key)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -22,26 +22,33 @@ ENDPOINT = "/graphql"
 class _Endpoint:
     """People with a browser get GraphiQL, programs get GraphQL, from one URL."""
 
-    def __init__(self, graphql: GraphQLOverHTTP, local_key: str | None) -> None:
+    def __init__(self, graphql: GraphQLOverHTTP, ide: bool, local_key: str | None) -> None:
         self._graphql = graphql
+        self._ide = ide
         self._local_key = local_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        if prefers_page(request) and "query" not in request.query_params:
+        if not prefers_page(request) or not {"query", "documentId"}.isdisjoint(request.query_params):
+            await self._graphql(scope, receive, send)
+        elif self._ide:
             await graphiql_response(request, local_key=self._local_key)(scope, receive, send)
         else:
-            await self._graphql(scope, receive, send)
+            await PlainTextResponse("GraphiQL is not served here\n", status_code=404)(scope, receive, send)
 
 
 def create_app(
     services: Services,
     *,
     ready: Callable[[], Awaitable[None]],
+    ide: bool = True,
     local_key: str | None = None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
-    """`ready` returns when the database answers, else raises; `local_key` prefills GraphiQL for requests from this machine."""
+    """`ready` returns when the database answers, else raises; `ide` says whether GraphiQL is served.
+
+    `local_key` prefills GraphiQL for requests from this machine.
+    """
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -60,9 +67,9 @@ def create_app(
     return Starlette(
         routes=[
             Route("/", home),
-            Route(ENDPOINT, _Endpoint(graphql, local_key)),
+            Route(ENDPOINT, _Endpoint(graphql, ide, local_key)),
             WebSocketRoute(ENDPOINT, graphql),
-            asset_routes(ENDPOINT),
+            *([asset_routes(ENDPOINT)] if ide else []),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],

@@ -56,7 +56,7 @@ async def test_ids_of_others_answer_exactly_like_ids_of_nothing(api: Api, client
     theirs = (await create(api, await api.client()))["id"]
     answers = [await everything_about(client, id) for id in (theirs, *NOBODYS.values())]
     assert all(answer == answers[0] for answer in answers)
-    assert answers[0][0] == {"data": {"ingestion": None, "run": None, "node": None}}
+    assert answers[0][0]["data"] == {"ingestion": None, "run": None, "node": None}
     refusal = {"__typename": "NotFoundError", "code": "NOT_FOUND", "message": "ingestion not found"}
     assert answers[0][2]["data"]["activateIngestion"] == refusal
     assert answers[0][-1]["data"]["runIngestion"] == refusal
