@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,13 +18,16 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
+from autoloader.observed_services import observed
+from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
+from autoloader.telemetry import in_use, metrics_page, open_measuring
 from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.activity.feed import ActivityFeed
+from domain.backlog import Backlog
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
-from domain.costs.rates import CostRates
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
@@ -56,10 +60,13 @@ from integrations.identity.signing_keys import SigningKeys
 from integrations.in_process.orchestrator import InProcessOrchestrator
 from integrations.object_store.credentials import S3Credential
 from integrations.object_store.stores import ConfiguredObjectStores
+from integrations.telemetry.metrics import Metrics
 from persistence.activity import SqlActivityLog
+from persistence.backlog import read_backlog
 from persistence.database import connection, open_database
 from persistence.directory import SqlDirectory
 from persistence.listening import SqlNotifications
+from persistence.migrations.revisions import newest_is_present, newest_revision
 from persistence.reader import SqlReader
 from persistence.row_security import DIRECTORY_ROLE, TENANT_ROLE
 from persistence.unit_of_work import SqlUnitOfWorkFactory
@@ -68,6 +75,7 @@ log = logging.getLogger(__name__)
 
 LOCAL_TENANT = "local"
 _KEY_USAGE_SECONDS = 60.0
+_WATCHING_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +89,17 @@ class Application:
     pipeline: RunPipeline
     engine: EmbeddedEngine
     background: Background
+    metrics: Metrics
+    _revision: Recently[str]
+    _backlog: Recently[Backlog]
 
     async def ready(self) -> None:
-        """Raises unless the database answers."""
-        async with self.database.connect() as connection:
-            await connection.execute(text("SELECT 1"))
+        """Raises `UnavailableError` unless the database answers, and has the schema that this code knows."""
+        await self._revision()
+
+    async def metrics_page(self) -> bytes:
+        """What a scrape gets."""
+        return await metrics_page(self.metrics, self._backlog)
 
     async def ensure_local_tenant(self) -> Tenant:
         """The tenant of this machine's own users: it may use every configured root, namespace and credential."""
@@ -97,10 +111,17 @@ class Application:
 async def open_application(settings: Settings, database_url: str) -> AsyncIterator[Application]:
     """Open everything over a migrated database; nothing works in the background until `background.run` does."""
     async with contextlib.AsyncExitStack() as stack:
+        measuring = await stack.enter_async_context(open_measuring(settings))
+        telemetry = measuring.telemetry
         database = open_database(database_url, role=TENANT_ROLE)
         stack.push_async_callback(database.dispose)
         across_tenants = open_database(database_url, role=DIRECTORY_ROLE)
         stack.push_async_callback(across_tenants.dispose)
+        # Sees all tenants' rows, counts them, and can do no more with them.
+        watching = open_database(database_url, pool_size=1, read_only=True, statement_timeout_seconds=_WATCHING_SECONDS)
+        stack.push_async_callback(watching.dispose)
+        measuring.metrics.watch_pools({"tenants": partial(in_use, database), "directory": partial(in_use, across_tenants)})
+        await asyncio.to_thread(newest_revision)
         stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
         stack.callback(stores.close)
         staging = _scratch(settings.home.absolute())
@@ -111,18 +132,19 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(engine.close)
         clock = SystemClock()
         directory = SqlDirectory(across_tenants)
+        costs = CostEstimator(settings.cost_rates.rates())
         key_usage = KeyUsage(directory, clock)
         stack.push_async_callback(_stopped, asyncio.create_task(_flush_now_and_then(key_usage), name="key usage"), key_usage)
         unit_of_work = SqlUnitOfWorkFactory(database)
         notifications = SqlNotifications(database_url)
         stack.push_async_callback(notifications.close)
-        runs = RunService(unit_of_work, clock)
+        runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
         engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
-        processor = BatchFileProcessor(unit_of_work, engines, batches)
+        processor = BatchFileProcessor(unit_of_work, engines, batches, telemetry)
         checkpoints = Checkpoints(f"{settings.warehouse_uri}/_checkpoints")
         refreshes = RefreshService(unit_of_work, engines, processor, clock, checkpoints)
         resets = ResetService(unit_of_work, engines, processor)
@@ -135,26 +157,31 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             resets,
             clock,
             PipelineSettings(lease_seconds=settings.lease_seconds),
+            telemetry,
         )
         orchestrator = InProcessOrchestrator(pipeline, unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
         stack.push_async_callback(orchestrator.close)
         services = Services(
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
-            api_keys=ApiKeyService(unit_of_work, clock),
-            ingestions=IngestionService(unit_of_work, stores, clock, checkpoints),
-            refreshes=refreshes,
-            exploration=ExplorationService(discovery, engines, CostEstimator(CostRates()), clock),
-            runs=runs,
-            files=lambda tenant_id: FileStateService(unit_of_work, checkpoints, tenant_id),
-            explanation=ExplanationService(unit_of_work, stores, clock),
-            completeness=CompletenessService(unit_of_work, discovery, engines),
-            system=SystemService(
-                {
-                    "database": lambda: _database_version(database),
-                    "engine": engine.version,
-                    "orchestrator": orchestrator.version,
-                }
+            api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
+            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
+            refreshes=observed(refreshes, telemetry),
+            exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
+            costs=costs,
+            runs=observed(runs, telemetry),
+            files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
+            explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
+            completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
+            system=observed(
+                SystemService(
+                    {
+                        "database": lambda: _database_version(database),
+                        "engine": engine.version,
+                        "orchestrator": orchestrator.version,
+                    }
+                ),
+                telemetry,
             ),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
             limits=Limits(
@@ -167,6 +194,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             ),
             activity=ActivityFeed(lambda id: SqlActivityLog(database, id), lambda id: SqlReader(database, id), notifications),
             streams=OpenStreams(),
+            telemetry=telemetry,
         )
         background = Background(
             database_url,
@@ -176,9 +204,12 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             pipeline,
             resets,
             TableCareService(unit_of_work, engines),
+            telemetry,
             recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
-        yield Application(settings, database, directory, services, pipeline, engine, background)
+        revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
+        backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
+        yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The chores of one process at a time: the outbox, the schedules, and what lost workers have left."""
+"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from domain.activity.feed import KEPT_SECONDS
 from domain.errors import DomainError
 from domain.ingestions.resets import ResetService
 from domain.ledger.table_care import TableCareService
+from domain.log_fields import binding
 from domain.ports.orchestrator import Orchestrator
+from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
@@ -24,6 +26,8 @@ _LOOK_AGAIN_SECONDS = 2.0
 _VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 _ENTRIES_AT_ONCE = 50
+_COMPACT_EVERY_SECONDS = 10.0
+_CHANGES_AT_ONCE = 10_000
 _FORGET_EVERY_SECONDS = 60.0
 _FORGOTTEN_AT_ONCE = 10_000
 
@@ -38,6 +42,7 @@ class Background:
         pipeline: RunPipeline,
         resets: ResetService,
         tables: TableCareService,
+        telemetry: Telemetry,
         *,
         recover_every_seconds: float,
     ) -> None:
@@ -50,6 +55,7 @@ class Background:
         self._tables = tables
         self._tending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
     async def run(self) -> None:
@@ -58,28 +64,39 @@ class Background:
             try:
                 async with background_ownership(self._database_url) as ownership:
                     if ownership is not None:
+                        self._telemetry.owns_background(True)
                         await self._work(ownership)
             except asyncio.CancelledError:
                 await self._stop_tending()
                 raise
             except Exception as error:
                 log.warning("background work is interrupted: %r", error)
+            finally:
+                self._telemetry.owns_background(False)
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _work(self, ownership: Ownership) -> None:
-        recovered_at = -self._recover_every_seconds
+        recovered_at, compacted_at = -self._recover_every_seconds, -_COMPACT_EVERY_SECONDS
         forgot_at = -_FORGET_EVERY_SECONDS
         while True:
             if time.monotonic() - recovered_at >= self._recover_every_seconds:
-                await self._pipeline.recover_lost()
+                with binding(operation="recoverLost", operation_kind="background"):
+                    await self._pipeline.recover_lost()
                 recovered_at = time.monotonic()
+            if time.monotonic() - compacted_at >= _COMPACT_EVERY_SECONDS:
+                await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
+                compacted_at = time.monotonic()
             if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
                 await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
                 forgot_at = time.monotonic()
-            await self._runs.fire_due_schedules(self._directory)
+            with binding(operation="fireDueSchedules", operation_kind="background"):
+                await self._runs.fire_due_schedules(self._directory)
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:
-                    await self._handle(entry)
+                    run_id = entry.subject.id if entry.topic is Topic.RUN else None
+                    operation = f"reconcile{entry.topic.value.title()}"
+                    with binding(operation=operation, operation_kind="outbox", tenant=entry.subject.tenant_id, run_id=run_id):
+                        await self._handle(entry)
             await ownership.wait(_TICK_SECONDS)
 
     async def _handle(self, entry: OutboxEntry) -> None:

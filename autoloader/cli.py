@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,10 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 
 from autoloader.embedded.errors import EmbeddedPostgresError
+from autoloader.logs import set_up_logging
 from autoloader.settings import Settings
 from domain.errors import DomainError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Every new file into its Apache Iceberg table, exactly once.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    # Local variables hold URLs and secrets.
+    pretty_exceptions_show_locals=False,
+    help="Every new file into its Apache Iceberg table, exactly once.",
+)
 schema_app = typer.Typer(no_args_is_help=True, help="The API's contract.")
 app.add_typer(schema_app, name="schema")
 console = Console()
@@ -166,8 +171,7 @@ def _settings(**options: Any) -> Settings:
         settings = Settings(**options)
     except pydantic.ValidationError as error:
         _stop("; ".join(f"AUTOLOADER_{'__'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    set_up_logging(settings)
     return settings
 
 

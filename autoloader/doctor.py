@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,7 +24,7 @@ from domain.ingestions.entities import Destination
 from integrations.engines.embedded import EmbeddedEngine
 from integrations.object_store.stores import ConfiguredObjectStores
 from persistence.database import open_database
-from persistence.migrations import configuration
+from persistence.migrations.revisions import newest_is_present
 
 _PATIENCE_SECONDS = 15.0
 
@@ -57,7 +55,7 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             database = await _look("database", partial(_database, opened, url))
             yield database
             if database.good:
-                yield await _look("migrations", partial(_migrations, opened, url))
+                yield await _look("migrations", partial(_migrations, opened))
                 yield await _look("catalog", partial(_catalog, settings, url))
         yield await _look("warehouse", partial(_warehouse, settings))
         for root in settings.roots:
@@ -89,13 +87,8 @@ async def _database(database: AsyncEngine, url: str) -> str:
     return f"PostgreSQL {version} at {make_url(url).host}:{make_url(url).port}"
 
 
-async def _migrations(database: AsyncEngine, url: str) -> str:
-    newest = ScriptDirectory.from_config(configuration(url)).get_current_head()
-    async with database.connect() as connection:
-        present = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    if present != newest:
-        raise RuntimeError(f"the schema is at {present or 'nothing'}, the newest is {newest}: run 'autoloader migrate'")
-    return f"at the newest revision, {newest}"
+async def _migrations(database: AsyncEngine) -> str:
+    return f"at the newest revision, {await newest_is_present(database)}"
 
 
 async def _catalog(settings: Settings, url: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from autoloader.cost_settings import CostRatesSettings
+from autoloader.logs import LogFormat
 from domain.tenants import Role
 from integrations.identity.provider import is_trustworthy
 
@@ -69,6 +71,9 @@ class Settings(BaseSettings):
     batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
+    cost_rates: CostRatesSettings = Field(
+        default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
+    )
     oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
     max_operation_cost: int = Field(default=50_000, ge=1, description="What one operation of the API may cost.")
     cost_per_second: float = Field(default=50_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
@@ -79,6 +84,11 @@ class Settings(BaseSettings):
     documents: Path | None = Field(default=None, description="The manifest of persisted documents; see `autoloader documents`.")
     free_documents_role: Role = Field(default=Role.VIEWER, description="What it takes to send documents that are not persisted.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_format: LogFormat = Field(default=LogFormat.TEXT, description="How a line of the log is written: text, or json.")
+    metrics_token: SecretStr | None = Field(default=None, min_length=16, description="What scrapers of /metrics send as a bearer token.")
+    otlp_endpoint: str | None = Field(
+        default=None, pattern=r"^https?://", description="An OpenTelemetry collector's base URL (OTLP over HTTP); no traces unless set."
+    )
 
     @field_validator("local_roots", mode="before")
     @classmethod

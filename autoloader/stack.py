@@ -16,7 +16,9 @@ from autoloader.embedded.postgres import EmbeddedPostgres
 from autoloader.local_key import ensure_local_key
 from autoloader.settings import Settings
 from graphql_api.app import create_app
+from graphql_api.probes import MetricsPage
 from graphql_api.streams.web_sockets import MAX_MESSAGE_BYTES
+from integrations.telemetry.metrics import CONTENT_TYPE
 from persistence.migrations import upgrade
 
 
@@ -59,8 +61,10 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
         await stack.enter_async_context(background_work(application))
         listening = socket.create_server((settings.host, settings.port))
         stack.callback(listening.close)
-        local_key = key if ipaddress.ip_address(listening.getsockname()[0]).is_loopback else None
-        app = create_app(application.services, ready=application.ready, ide=settings.ide, local_key=local_key)
+        local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+        token = settings.metrics_token
+        metrics = MetricsPage(application.metrics_page, CONTENT_TYPE, token.get_secret_value() if token else None, local)
+        app = create_app(application.services, ready=application.ready, ide=settings.ide, local_key=key if local else None, metrics=metrics)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -139,7 +139,7 @@ INGESTION_RUNS = Relation("ingestion.runs", Run, orders=_BY_QUEUED_AT, filter=Ru
 INGESTION_FILES = Relation(
     "ingestion.files",
     ProcessedFile,
-    orders={"NEWEST": (Sort("id", descending=True),)},
+    orders={"NEWEST": (Sort("id", descending=True),), "PATH": (Sort("path"),)},
     filter=ProcessedFileFilter,
     parent="ingestion_id",
     fixed={"current": True},

@@ -6,14 +6,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
 from graphql_api.context import Services
+from graphql_api.correlation import Correlation
 from graphql_api.graphiql.routes import asset_routes, graphiql_response, prefers_page
 from graphql_api.http import GraphQLOverHTTP
+from graphql_api.probes import MetricsPage, probe_routes
 from graphql_api.schema import schema
 
 ENDPOINT = "/graphql"
@@ -43,22 +46,13 @@ def create_app(
     ready: Callable[[], Awaitable[None]],
     ide: bool = True,
     local_key: str | None = None,
+    metrics: MetricsPage | None = None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
-    """`ready` returns when the database answers, else raises; `ide` says whether GraphiQL is served.
+    """`ready` returns when the server can work, else raises; `ide` says whether GraphiQL is served.
 
-    `local_key` prefills GraphiQL for requests from this machine.
+    `local_key` prefills GraphiQL for requests from this machine. Without `metrics` there is no such page.
     """
-
-    async def healthz(_: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def readyz(_: Request) -> Response:
-        try:
-            await ready()
-        except Exception:
-            return PlainTextResponse("the database does not answer\n", status_code=503)
-        return PlainTextResponse("ready\n")
 
     async def home(_: Request) -> Response:
         return RedirectResponse(ENDPOINT)
@@ -70,8 +64,8 @@ def create_app(
             Route(ENDPOINT, _Endpoint(graphql, ide, local_key)),
             WebSocketRoute(ENDPOINT, graphql),
             *([asset_routes(ENDPOINT)] if ide else []),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
+            *probe_routes(ready, metrics),
         ],
+        middleware=[Middleware(Correlation, telemetry=services.telemetry)],
         lifespan=lifespan,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from strawberry.types.info import Info as StrawberryInfo
 
 from domain.access.api_keys import ApiKeyService
 from domain.activity.feed import ActivityFeed
+from domain.costs.estimator import CostEstimator
 from domain.ingestions.exploration import ExplorationService
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
@@ -17,6 +18,7 @@ from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ports.reader import Reader
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory
 from domain.runs.service import RunService
 from domain.system import SystemService
@@ -37,6 +39,7 @@ class Services:
     ingestions: IngestionService
     refreshes: RefreshService
     exploration: ExplorationService
+    costs: CostEstimator
     runs: RunService
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService
@@ -46,13 +49,13 @@ class Services:
     limits: Limits
     activity: ActivityFeed
     streams: OpenStreams
+    telemetry: Telemetry = field(default=NO_TELEMETRY, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """One request's."""
 
-    request_id: str
     principal: Principal
     services: Services
     loaders: Loaders

@@ -99,7 +99,8 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
 
     def context_of(self, principal: Principal) -> Context:
         """For one operation."""
-        return Context(uuid4().hex, principal, self._services, Loaders(self._services.reader(principal.tenant.id)))
+        loaders = Loaders(self._services.reader(principal.tenant.id), self._services.costs, self._services.telemetry)
+        return Context(principal, self._services, loaders)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         principal = await self._services.authentication.principal_of(request)

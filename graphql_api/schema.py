@@ -17,6 +17,7 @@ import graphql_api.types.enums  # noqa: F401  # registers the domain's enums bef
 from graphql_api.limits.extension import LimitOperations
 from graphql_api.limits.preparation import PrepareDocuments
 from graphql_api.masking import MaskUnexpectedErrors
+from graphql_api.observation import ObserveOperations
 from graphql_api.operations.mutations import Mutation
 from graphql_api.operations.queries import Query
 from graphql_api.operations.subscriptions import Subscription
@@ -63,6 +64,7 @@ schema = _Schema(
     config=StrawberryConfig(scalar_map=SCALARS),
     exception_handlers=EXCEPTION_HANDLERS,
     extensions=[
+        ObserveOperations,
         MaskUnexpectedErrors,
         PrepareDocuments,
         LimitOperations,

@@ -63,7 +63,13 @@ def _setting(tenant_id: UUID | None) -> str:
 
 
 def open_database(
-    url: str, *, role: str | None = None, pool_size: int = 10, statement_timeout_seconds: float = 30.0, application: str = "autoloader"
+    url: str,
+    *,
+    role: str | None = None,
+    pool_size: int = 10,
+    statement_timeout_seconds: float = 30.0,
+    read_only: bool = False,
+    application: str = "autoloader",
 ) -> AsyncEngine:
     """`url` is a PostgreSQL URL of any driver. Connections are opened when first needed, and checked before each use.
 
@@ -75,6 +81,8 @@ def open_database(
         max_overflow=pool_size,
         pool_timeout=10,
         pool_pre_ping=True,
+        # Errors and logs tell the statement; what was in it is the tenants'.
+        hide_parameters=True,
         json_serializer=_dumps,
         json_deserializer=orjson.loads,
         connect_args={
@@ -85,6 +93,7 @@ def open_database(
                 "application_name": application,
                 "timezone": "UTC",
                 "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+                "default_transaction_read_only": "on" if read_only else "off",
                 "idle_in_transaction_session_timeout": "60000",
                 "jit": "off",
             },

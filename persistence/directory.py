@@ -22,6 +22,7 @@ from persistence.database import connection, transaction
 from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
+from persistence.stats import compaction_statement
 from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants
 
 
@@ -109,6 +110,10 @@ class SqlDirectory:
         values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error}
         async with transaction(self._engine) as opened:
             await opened.execute(update(outbox).where(*_still(entry)).values(values))
+
+    async def compact_file_counts(self, limit: int) -> int:
+        async with transaction(self._engine) as opened:
+            return await opened.scalar(compaction_statement(limit)) or 0
 
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
         # By the oldest ids, which are about the oldest events: so it is bounded without an index on the moment.

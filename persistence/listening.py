@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import Context
 from typing import Any
 from uuid import UUID
 
@@ -50,7 +51,8 @@ class SqlNotifications:
     @contextmanager
     def listen(self, tenant_id: UUID) -> Iterator[Listener]:
         if self._listening is None:
-            self._listening = asyncio.create_task(self._listen(), name="notifications of activity")
+            # In a context of its own: it outlives the request that is the first to ask, and its log lines are not about that.
+            self._listening = asyncio.create_task(self._listen(), name="notifications of activity", context=Context())
         woken = _Woken()
         self._listeners[tenant_id].add(woken)
         try:

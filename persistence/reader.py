@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.ledger.stats import FileCount, IngestionStats
 from domain.ports.reader import Edge, EntityId, Page, Window
 from domain.relations import Relation
+from domain.runs.totals import RunTotals
 from persistence.database import connection
 from persistence.mapping import columns_of, entity_of
 from persistence.relations import count_statement, nodes_statement, page_statement
+from persistence.stats import run_totals_statement, stats_statement
 
 E = TypeVar("E")
 
@@ -46,6 +50,24 @@ class SqlReader:
         for place, rows in await self._rows(count_statement(relation, self._tenant_id, parents, filter)):
             counts[place - 1] = rows
         return counts
+
+    async def stats(self, ingestion_ids: Sequence[UUID]) -> Sequence[IngestionStats]:
+        counts: list[list[FileCount]] = [[] for _ in ingestion_ids]
+        moments: list[tuple[datetime | None, datetime | None]] = [(None, None) for _ in ingestion_ids]
+        for place, oldest_waiting_at, last_success_at, status, *sums in await self._rows(stats_statement(self._tenant_id, ingestion_ids)):
+            moments[place - 1] = oldest_waiting_at, last_success_at
+            if status is not None:
+                counts[place - 1].append(FileCount(status, *sums))
+        return [
+            IngestionStats.of(found, oldest_waiting_at=waiting, last_success_at=success)
+            for found, (waiting, success) in zip(counts, moments, strict=True)
+        ]
+
+    async def run_totals(self, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Sequence[RunTotals]:
+        totals = [RunTotals()] * len(ingestion_ids)
+        for place, *sums in await self._rows(run_totals_statement(self._tenant_id, ingestion_ids, since, until)):
+            totals[place - 1] = RunTotals(*sums)
+        return totals
 
     async def _rows(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
         async with connection(self._engine, self._tenant_id) as opened:

@@ -19,8 +19,8 @@ TENANT_SETTING = "autoloader.tenant_id"
 
 TENANT_GRANTS: Mapping[Table, str] = {
     table: "SELECT, INSERT, UPDATE, DELETE" for table in tables.metadata.sorted_tables if "tenant_id" in table.c
-} | {tables.audit_events: "SELECT, INSERT", tables.activity_events: "SELECT, INSERT"}
-"""What the API may do with each tenant-owned table: nobody rewrites what has happened."""
+} | {tables.audit_events: "SELECT, INSERT", tables.activity_events: "SELECT, INSERT", tables.file_count_changes: "SELECT"}
+"""What the API may do with each tenant-owned table: nobody rewrites what has happened, and nobody but the ledger's triggers counts."""
 
 DIRECTORY_GRANTS: Mapping[Table, str] = {
     tables.tenants: "SELECT, INSERT, UPDATE",
@@ -29,6 +29,7 @@ DIRECTORY_GRANTS: Mapping[Table, str] = {
     tables.runs: "SELECT",
     tables.batches: "SELECT",
     tables.outbox: "SELECT, UPDATE, DELETE",
+    tables.file_count_changes: "SELECT, INSERT, UPDATE, DELETE",
     tables.activity_events: "SELECT, DELETE",
 }
 

@@ -163,6 +163,9 @@ runs = Table(
     UniqueConstraint("ingestion_id", "due_at", name="uq_runs_due"),
     Index("ix_runs_newest", "tenant_id", "queued_at", "id"),
     Index("ix_runs_of_ingestion", "ingestion_id", "queued_at", "id"),
+    # The few that failed, or are active, among the many that did not or are not.
+    Index("ix_runs_by_status", "tenant_id", "status", "queued_at", "id"),
+    Index("ix_runs_of_ingestion_by_status", "ingestion_id", "status", "queued_at", "id"),
     Index("ix_runs_lease", "lease_expires_at", postgresql_where=_ACTIVE_RUNS),
 )
 
@@ -217,6 +220,27 @@ processed_files = Table(
     Index("ix_processed_files_pending", "ingestion_id", "id", postgresql_where=text("status = 'PENDING'")),
     Index("ix_processed_files_failed", "ingestion_id", "id", postgresql_where=text("status = 'FAILED'")),
     Index("ix_processed_files_in_work", "batch_id", "id", postgresql_where=text("status = 'PROCESSING'")),
+)
+
+# The ledger's counts: their sum by ingestion and status is what a GROUP BY over the ledger would give. Triggers of
+# `processed_files` add a row per statement; nobody waits for anybody else's. No foreign keys: their checks would lock the
+# ingestion after its files, and whoever deletes an ingestion locks them in the other order.
+file_count_changes = Table(
+    "file_count_changes",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("ingestion_id", Uuid, nullable=False),
+    enum_column("status", FileStatus),
+    Column("files", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("rows_skipped", BigInteger, nullable=False),
+    Column("rows_rescued", BigInteger, nullable=False),
+    # Whether the row is a sum of earlier ones.
+    Column("summed", Boolean, nullable=False, server_default=text("false")),
+    Index("ix_file_count_changes_of_ingestion", "ingestion_id", "status"),
+    Index("ix_file_count_changes_fresh", "id", postgresql_where=text("NOT summed")),
 )
 
 file_attempts = Table(

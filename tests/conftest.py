@@ -9,8 +9,10 @@ pytest_plugins = [
     "tests.fixtures.application",
     "tests.fixtures.database",
     "tests.fixtures.identity",
+    "tests.fixtures.log_lines",
     "tests.fixtures.postgres",
     "tests.fixtures.s3_server",
     "tests.fixtures.scenario_markers",
+    "tests.fixtures.spans",
     "tests.fixtures.statements",
 ]

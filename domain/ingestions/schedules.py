@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 from zoneinfo import ZoneInfo
 
@@ -45,9 +46,14 @@ def firings_per_month(schedule: Schedule, *, after: datetime) -> float:
     Day by day: a day that the expression names has the same firings as any other, except when the clock changes, and then
     they are counted one by one.
     """
-    zone = ZoneInfo(schedule.timezone)
-    midnight = after.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    day = (midnight.replace(day=1) + timedelta(days=32)).replace(day=1)
+    local = after.astimezone(ZoneInfo(schedule.timezone)).date()
+    return _firings_per_month(schedule, (local.replace(day=1) + timedelta(days=32)).replace(day=1))
+
+
+@lru_cache(maxsize=1_024)
+def _firings_per_month(schedule: Schedule, first: date) -> float:
+    """In the year from that first of a month; remembered, for it takes tens of milliseconds and many ingestions share schedules."""
+    day = datetime(first.year, first.month, first.day, tzinfo=ZoneInfo(schedule.timezone))
     end = day.replace(year=day.year + 1)
     total, ordinary = 0, None
     while day < end:

@@ -31,6 +31,7 @@ from domain.ports.engine import (
     TableSchema,
     TableUnavailableError,
 )
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry, Work
 from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
 from domain.schema_versions import SchemaDiff, SchemaVersion
@@ -54,10 +55,17 @@ class _NothingToClaimError(Exception):
 
 
 class BatchFileProcessor:
-    def __init__(self, unit_of_work: UnitOfWorkFactory, engines: Mapping[EngineType, Engine], settings: BatchSettings) -> None:
+    def __init__(
+        self,
+        unit_of_work: UnitOfWorkFactory,
+        engines: Mapping[EngineType, Engine],
+        settings: BatchSettings,
+        telemetry: Telemetry = NO_TELEMETRY,
+    ) -> None:
         self._unit_of_work = unit_of_work
         self._engines = engines
         self._settings = settings
+        self._telemetry = telemetry
 
     async def process_files(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
         """Load the ingestion's PENDING files, batch by batch, within the run's limits; what was done, in sum.
@@ -82,7 +90,8 @@ class BatchFileProcessor:
                 break
             batch, files = claimed
             bytes_taken += sum(file.size_bytes for file in files)
-            done += await self._process_batch(run, ingestion, grants, batch, files)
+            with self._telemetry.during(Work.BATCH, "load", batch_id=str(batch.id), files=len(files)):
+                done += await self._process_batch(run, ingestion, grants, batch, files)
         return done
 
     async def recover(self, lost: Subject) -> bool:
@@ -220,6 +229,7 @@ class BatchFileProcessor:
             await tx.runs.update_metrics(batch.run_id, metrics)
             if is_due(outcome.snapshots):
                 await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
+        self._telemetry.loaded(metrics)
         return metrics
 
     async def _settle_now(self, batch: Batch, *, charge: str | None) -> None:
@@ -247,6 +257,7 @@ class BatchFileProcessor:
             return
         evidence = await self._ask_table(ingestion, batch)
         table = await self._engines[ingestion.execution.engine].table_state(ingestion.destination) if evidence else None
+        metrics = RunMetrics()
         async with self._unit_of_work(batch.tenant_id) as tx:
             if evidence is not None:
                 if table is not None:
@@ -259,19 +270,22 @@ class BatchFileProcessor:
                 if not await tx.batches.commit(batch, snapshot_id=evidence.snapshot_id, files=len(loaded)):
                     raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
                 await tx.files.mark_success(batch, loaded, snapshot_id=evidence.snapshot_id)
-                await tx.runs.update_metrics(batch.run_id, measure(files, loaded))
+                metrics = measure(files, loaded)
+                await tx.runs.update_metrics(batch.run_id, metrics)
                 await tx.files.release(batch)
-                return
-            if not await tx.batches.release(batch):
-                raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
-            if charge is not None:
-                failed = [FileOutcome(file.id, OutcomeStatus.FAILED, message=charge, transient=True) for file in files]
-                await tx.files.mark_failed(
-                    batch, failed, max_retries=ingestion.policies.max_file_retries, retry_base_seconds=self._settings.retry_base_seconds
-                )
-                await tx.runs.update_metrics(batch.run_id, measure(files, failed))
-                return
-            await tx.files.release(batch)
+            else:
+                if not await tx.batches.release(batch):
+                    raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
+                if charge is None:
+                    await tx.files.release(batch)
+                else:
+                    failed = [FileOutcome(file.id, OutcomeStatus.FAILED, message=charge, transient=True) for file in files]
+                    await tx.files.mark_failed(
+                        batch, failed, max_retries=ingestion.policies.max_file_retries, retry_base_seconds=self._settings.retry_base_seconds
+                    )
+                    metrics = measure(files, failed)
+                    await tx.runs.update_metrics(batch.run_id, metrics)
+        self._telemetry.loaded(metrics)
 
     async def _ask_table(self, ingestion: Ingestion, batch: Batch) -> BatchEvidence | None:
         engine = self._engines[ingestion.execution.engine]

@@ -15,6 +15,8 @@ from domain.ledger.globs import relative_path
 from domain.ledger.source_filters import source_filters
 from domain.ports.object_store import ObjectStores, SourceUnavailableError, StoredObject
 from domain.ports.unit_of_work import UnitOfWorkFactory
+from domain.runs.entities import Run, RunStatus
+from domain.states import RUNNABLE
 from domain.tenants import Principal
 
 
@@ -27,6 +29,7 @@ class FileState(StrEnum):
     LOADING = "LOADING"
     WAITING = "WAITING"
     WAITING_FOR_RETRY = "WAITING_FOR_RETRY"
+    WAITING_FOR_AGE = "WAITING_FOR_AGE"
     WAITING_FOR_PERSON = "WAITING_FOR_PERSON"
     SKIPPED = "SKIPPED"
     NOT_LISTED_YET = "NOT_LISTED_YET"
@@ -70,6 +73,7 @@ class ExplanationService:
             if ingestion is None:
                 raise NotFoundError("ingestion")
             file = await tx.files.get_by_path(ingestion_id, path)
+            run = await tx.runs.get_active(ingestion_id)
         if file is None and relative_path(ingestion.source.path, path) == path:
             said = f"the ingestion reads {ingestion.source.path}, and this is not below it"
             return FileExplanation(path, FileState.OUTSIDE_SOURCE, said, None, None, None)
@@ -78,10 +82,13 @@ class ExplanationService:
             object = await self._stores.open(ingestion.source, principal.tenant.grants).stat(path)
         except SourceUnavailableError as error:
             problem = error.message
-        state, said = self._known(ingestion, file, object, problem) if file else self._unknown(ingestion, object, problem)
+        waits = _what_is_waited_for(ingestion, run)
+        state, said = self._known(ingestion, file, object, problem, waits) if file else self._unknown(ingestion, object, problem, waits)
         return FileExplanation(path, state, said, file, object, problem)
 
-    def _known(self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
+    def _known(
+        self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits
+    ) -> tuple[FileState, str]:
         match file.status:
             case FileStatus.SUCCESS | FileStatus.SUPERSEDED:
                 if file.generation != ingestion.generation:
@@ -90,7 +97,7 @@ class ExplanationService:
                         f"{ingestion.generation}), without what was loaded before"
                     )
                     return FileState.ABSENT_BY_REFRESH, said
-                said = f"its {file.rows} rows are in the table"
+                said = f"its {file.rows} rows are in the table{_brought_by(file)}"
                 if file.rows_skipped:
                     said += f"; {file.rows_skipped} more were left out by the bad-row policy"
                 if object is not None and object.etag != file.etag:
@@ -102,35 +109,76 @@ class ExplanationService:
                     said += "; it has gone from the source since"
                 return FileState.LOADED, said
             case FileStatus.PROCESSING:
-                return FileState.LOADING, "a run has it in hand"
+                return FileState.LOADING, f"run {file.run_id} has it in hand, in batch {file.batch_id}"
             case FileStatus.PENDING:
-                return FileState.WAITING, f"the next run loads it{_gone(object, problem)}"
+                return waits.state, f"{waits.said}{_gone(object, problem)}"
             case FileStatus.HELD:
                 return FileState.WAITING_FOR_PERSON, "it waits for a schema change to be approved"
             case FileStatus.SKIPPED:
                 return FileState.SKIPPED, f"it was left out: {file.error_message}"
             case FileStatus.FAILED:
-                times = "once" if file.retry_count == 1 else f"{file.retry_count} times"
-                said = f"it has failed {times}, at last with: {file.error_message}"
-                if object is not None and object.etag != file.etag:
-                    return FileState.WAITING, f"{said}; it has been overwritten since, and the next run loads the new content"
-                if file.next_retry_at is None:
-                    return FileState.WAITING_FOR_PERSON, f"{said}; it is not tried again by itself{_gone(object, problem)}"
-                return (
-                    FileState.WAITING_FOR_RETRY,
-                    f"{said}; a run after {file.next_retry_at.isoformat()} tries it again{_gone(object, problem)}",
-                )
+                return _failed(file, object, problem, waits)
 
-    def _unknown(self, ingestion: Ingestion, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
+    def _unknown(self, ingestion: Ingestion, object: StoredObject | None, problem: str | None, waits: _Waits) -> tuple[FileState, str]:
         if problem is not None:
             return FileState.UNKNOWN, f"it was never listed, and the source does not answer: {problem}"
         if object is None:
             return FileState.NOT_AT_SOURCE, "there is no such file at the source, and there was none at any listing"
-        for filter in source_filters(ingestion.source, now=self._clock.now()):
-            if not filter.passes(object):
+        against = [filter for filter in source_filters(ingestion.source, now=self._clock.now()) if not filter.passes(object)]
+        for filter in against:
+            if filter.passes_at is None:
                 return FileState.FILTERED_OUT, f"the ingestion takes only what is: {filter.rule}"
-        when = "when the ingestion is resumed" if ingestion.status is IngestionStatus.PAUSED else "by the next run"
-        return FileState.NOT_LISTED_YET, f"it has come since the last listing, and is found {when}"
+        for filter in against:
+            if filter.passes_at is not None:
+                old_enough = f"it is taken once it is {filter.rule}: from {filter.passes_at(object).isoformat()} on"
+                return FileState.WAITING_FOR_AGE, f"{old_enough}; {waits.said}"
+        return FileState.NOT_LISTED_YET, f"it has come since the last listing; {waits.said}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Waits:
+    """For what a file of the ingestion waits that nothing but the next run keeps out of the table."""
+
+    state: FileState
+    said: str
+
+
+def _what_is_waited_for(ingestion: Ingestion, run: Run | None) -> _Waits:
+    if run is not None and run.status is RunStatus.QUEUED:
+        return _Waits(FileState.WAITING, f"run {run.id} loads it, and waits for a free slot")
+    if run is not None:
+        return _Waits(FileState.WAITING, f"run {run.id} is under way; this run or the next one loads it")
+    if ingestion.status is IngestionStatus.DELETING:
+        return _Waits(FileState.WAITING_FOR_PERSON, "no run starts any more: the ingestion is being deleted")
+    if ingestion.status not in RUNNABLE:
+        return _Waits(FileState.WAITING_FOR_PERSON, f"the next run loads it, once the ingestion, which is {ingestion.status}, is resumed")
+    if ingestion.status is IngestionStatus.ACTIVE and ingestion.next_due_at is not None:
+        return _Waits(FileState.WAITING, f"the next run loads it, by the schedule at {ingestion.next_due_at.isoformat()}")
+    why = "no schedule fires" if ingestion.schedule is None else f"its schedule rests while it is {ingestion.status}"
+    return _Waits(FileState.WAITING, f"the next run loads it, which somebody has to ask for: {why}")
+
+
+def _failed(file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits) -> tuple[FileState, str]:
+    times = "once" if file.retry_count == 1 else f"{file.retry_count} times"
+    said = f"it has failed {times}, at last with: {file.error_message}"
+    if object is not None and object.etag != file.etag:
+        return waits.state, f"{said}; it has been overwritten since, and its new content waits: {waits.said}"
+    if file.next_retry_at is None:
+        return FileState.WAITING_FOR_PERSON, f"{said}; it is not tried again by itself{_gone(object, problem)}"
+    if waits.state is FileState.WAITING_FOR_PERSON:
+        return waits.state, f"{said}; its next try waits: {waits.said}{_gone(object, problem)}"
+    return (
+        FileState.WAITING_FOR_RETRY,
+        f"{said}; a run after {file.next_retry_at.isoformat()} tries it again{_gone(object, problem)}",
+    )
+
+
+def _brought_by(file: ProcessedFile) -> str:
+    """A file that was marked without a run's doing has nothing to say of it."""
+    if file.run_id is None:
+        return ""
+    snapshot = "" if file.snapshot_id is None else f", as snapshot {file.snapshot_id}"
+    return f", brought by run {file.run_id} in batch {file.batch_id}{snapshot}"
 
 
 def _gone(object: StoredObject | None, problem: str | None) -> str:

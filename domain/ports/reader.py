@@ -1,13 +1,16 @@
-"""The read path's port: nodes by id, and pages of relations for many parents at once."""
+"""The read path's port: nodes by id, pages of relations and sums, for many parents at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
+from domain.ledger.stats import IngestionStats
 from domain.relations import Relation
+from domain.runs.totals import RunTotals
 
 E = TypeVar("E")
 EntityId = UUID | int
@@ -66,4 +69,18 @@ class Reader(Protocol):
 
     async def counts(self, relation: Relation[E], parents: Sequence[EntityId | None], filter: object) -> Sequence[int]:
         """How many rows each parent's relation has under the filter; aligned with `parents`."""
+        ...
+
+    async def stats(self, ingestion_ids: Sequence[UUID]) -> Sequence[IngestionStats]:
+        """How each ingestion's ledger stands; aligned with the ids, and all zero for what is not there or not the tenant's.
+
+        The cost does not grow with the ledger.
+        """
+        ...
+
+    async def run_totals(self, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Sequence[RunTotals]:
+        """Sums over each ingestion's ended runs that were queued from `since` and before `until`; aligned with the ids.
+
+        The cost grows with the number of those runs.
+        """
         ...

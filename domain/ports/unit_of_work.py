@@ -159,6 +159,10 @@ class Directory(Protocol):
         """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
         ...
 
+    async def compact_file_counts(self, limit: int) -> int:
+        """Sum up at most `limit` of the changes by which files are counted, so that reading the counts stays cheap; how many."""
+        ...
+
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
         """Delete activity events that are older, of the `limit` oldest; how many."""
         ...

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
@@ -18,6 +20,8 @@ from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
+from domain.log_fields import binding
+from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.tenants import Grants
@@ -40,6 +44,23 @@ class RunLostError(Exception):
     """The run is no longer this worker's: its lease has expired, or it has ended elsewhere."""
 
 
+_OUTCOMES = {RunStatus.FAILED: Outcome.ERROR, RunStatus.CANCELLED: Outcome.REFUSED}
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def stage(method: Callable[Concatenate[RunPipeline, P], Awaitable[T]]) -> Callable[Concatenate[RunPipeline, P], Coroutine[Any, Any, T]]:
+    """A stage is measured, under its method's name."""
+
+    @functools.wraps(method)
+    async def measured(self: RunPipeline, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._telemetry.during(Work.STAGE, method.__name__):
+            return await method(self, *args, **kwargs)
+
+    return measured
+
+
 class RunPipeline:
     def __init__(
         self,
@@ -51,6 +72,7 @@ class RunPipeline:
         resets: ResetService,
         clock: Clock,
         settings: PipelineSettings,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._unit_of_work = unit_of_work
         self._directory = directory
@@ -60,6 +82,7 @@ class RunPipeline:
         self._resets = resets
         self._clock = clock
         self._settings = settings
+        self._telemetry = telemetry
 
     async def execute(self, subject: Subject) -> None:
         """Take a QUEUED run to its end. Returns quietly when the run is not queued (any more): somebody else has it.
@@ -67,21 +90,27 @@ class RunPipeline:
         What goes wrong becomes the run's FAILED and its message. A run that was asked to stop ends CANCELLED. A cancelled
         task ends the run FAILED, or CANCELLED if that was asked for. In each case its batch is settled first.
         """
+        with self._telemetry.during(Work.RUN, "execute", tenant=str(subject.tenant_id), run_id=str(subject.id)) as observation:
+            ended = await self._execute(subject)
+            if ended is not None:
+                observation.facts |= {"ingestion_id": str(ended.ingestion_id), "trigger": ended.trigger.value, "status": ended.status.value}
+                observation.outcome = _OUTCOMES.get(ended.status)
+
+    async def _execute(self, subject: Subject) -> Run | None:
+        """The run as it ended, None when it was not this worker's to take or to end."""
         try:
             run, ingestion, grants = await self.start(subject)
         except (ConflictError, NotFoundError):
-            return
+            return None
         try:
             message = await self._work(run, ingestion, grants)
-            if message is None:
-                await self.complete(run)
-            else:
-                await self.fail(run, message)
+            return await (self.complete(run) if message is None else self.fail(run, message))
         except (ConflictError, NotFoundError, LeaseLostError, RunLostError) as error:
             log.warning("run %s is no longer this worker's: %s", run.id, error)
             # Allowed when it was asked to stop, and only then: a run whose lease was lost is not ours to end.
             with contextlib.suppress(ConflictError, NotFoundError):
-                await self._end(run, RunStatus.CANCELLED, None)
+                return await self._end(run, RunStatus.CANCELLED, None)
+            return None
         except asyncio.CancelledError:
             await asyncio.shield(self.stop(run, "the server was stopped while the run was under way"))
             raise
@@ -107,6 +136,7 @@ class RunPipeline:
             return f"internal error; the log tells more under run {run.id}"
         return None
 
+    @stage
     async def start(self, subject: Subject) -> tuple[Run, Ingestion, Grants]:
         """QUEUED -> RUNNING, with a lease. Raises `ConflictError`, `NotFoundError`."""
         tenant = await self._directory.tenant(subject.tenant_id)
@@ -119,6 +149,7 @@ class RunPipeline:
             raise NotFoundError("ingestion")
         return run, ingestion, tenant.grants
 
+    @stage
     async def prepare(self, run: Run, ingestion: Ingestion) -> None:
         """Begin the refresh, if the run is one; and do what an earlier refresh or clear has left to do before anything is loaded."""
         if run.refresh is not None:
@@ -126,6 +157,7 @@ class RunPipeline:
         if run.refresh is not None or ingestion.reset is not None:
             await self._resets.finish(Subject(run.tenant_id, ingestion.id))
 
+    @stage
     async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> int:
         """Enter what has landed into the ledger, and requeue failures whose retry is due; how many files wait.
 
@@ -143,10 +175,12 @@ class RunPipeline:
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
         return waiting
 
+    @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
         """Load what waits."""
         return await self._processor.process_files(run, ingestion, grants)
 
+    @stage
     async def complete(self, run: Run) -> Run:
         """RUNNING -> SUCCESS, PARTIAL, FAILED (no file could be loaded) or NO_NEW_FILES, by what was counted."""
         async with self._unit_of_work(run.tenant_id) as tx:
@@ -159,6 +193,7 @@ class RunPipeline:
             status = RunStatus.SUCCESS
         return await self._end(run, status, message)
 
+    @stage
     async def fail(self, run: Run, message: str) -> Run | None:
         """-> FAILED with the message; None when the run has ended already."""
         try:
@@ -166,6 +201,7 @@ class RunPipeline:
         except (ConflictError, NotFoundError):
             return None
 
+    @stage
     async def stop(self, run: Run, message: str) -> Run | None:
         """-> CANCELLED when that was asked for, else FAILED with the message; None when the run has ended already."""
         try:
@@ -180,18 +216,25 @@ class RunPipeline:
         """
         recovered = 0
         for subject in await self._directory.lost_batches(limit):
-            try:
-                recovered += await self._processor.recover(subject)
-            except (DomainError, LeaseLostError) as error:
-                log.warning("batch %s cannot be settled yet: %s", subject.id, error)
-            except Exception:
-                log.exception("batch %s cannot be settled yet", subject.id)
+            with binding(tenant=subject.tenant_id):
+                try:
+                    recovered += self._counted(Recovered.BATCH, await self._processor.recover(subject))
+                except (DomainError, LeaseLostError) as error:
+                    log.warning("batch %s cannot be settled yet: %s", subject.id, error)
+                except Exception:
+                    log.exception("batch %s cannot be settled yet", subject.id)
         for subject in await self._directory.lost_runs(limit):
-            try:
-                recovered += await self._end_lost(subject)
-            except Exception:
-                log.exception("run %s cannot be ended yet", subject.id)
+            with binding(tenant=subject.tenant_id, run_id=subject.id):
+                try:
+                    recovered += self._counted(Recovered.RUN, await self._end_lost(subject))
+                except Exception:
+                    log.exception("run %s cannot be ended yet", subject.id)
         return recovered
+
+    def _counted(self, what: Recovered, done: bool) -> bool:
+        if done:
+            self._telemetry.recovered(what)
+        return done
 
     async def _end_lost(self, subject: Subject) -> bool:
         async with self._unit_of_work(subject.tenant_id) as tx:
@@ -211,7 +254,8 @@ class RunPipeline:
                 if failures >= self._settings.failures_until_error and ingestion.status is IngestionStatus.ACTIVE:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
-            return ended
+        self._telemetry.ended(ended)
+        return ended
 
     @contextlib.asynccontextmanager
     async def _held(self, run: Run) -> AsyncIterator[None]:

@@ -13,6 +13,8 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ingestions.inputs import IdempotencyKey, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ingestions.service import fingerprint
+from domain.log_fields import binding
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Refresh, Run, RunStatus, RunTrigger
 from domain.states import RETRYABLE_RUN, RUNNABLE
@@ -32,9 +34,10 @@ class RetryRequest(InputModel):
 
 
 class RunService:
-    def __init__(self, unit_of_work: UnitOfWorkFactory, clock: Clock) -> None:
+    def __init__(self, unit_of_work: UnitOfWorkFactory, clock: Clock, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._unit_of_work = unit_of_work
         self._clock = clock
+        self._telemetry = telemetry
 
     async def run_ingestion(self, principal: Principal, request: RunRequest) -> Run:
         """Queue a MANUAL run. Raises `NotFoundError`, `ConflictError` (WRONG_STATE, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED)."""
@@ -85,11 +88,13 @@ class RunService:
             if run.status is RunStatus.CANCELLING:
                 return run
             await tx.audit.record(principal, "cancelRun", "Run", id)
-            if run.status is RunStatus.QUEUED:
-                return await tx.runs.update_status(id, RunStatus.CANCELLED, at=self._clock.now())
-            cancelling = await tx.runs.update_status(id, RunStatus.CANCELLING, at=self._clock.now())
-            await tx.outbox.add(Topic.RUN, id)
-            return cancelling
+            if run.status is not RunStatus.QUEUED:
+                cancelling = await tx.runs.update_status(id, RunStatus.CANCELLING, at=self._clock.now())
+                await tx.outbox.add(Topic.RUN, id)
+                return cancelling
+            cancelled = await tx.runs.update_status(id, RunStatus.CANCELLED, at=self._clock.now())
+        self._telemetry.ended(cancelled)
+        return cancelled
 
     async def fire_due_schedules(self, directory: Directory, *, limit: int = 100) -> int:
         """Queue a SCHEDULED run for each ingestion whose schedule has fired, and set its next firing; how many were queued.
@@ -100,11 +105,12 @@ class RunService:
         now = self._clock.now()
         queued = 0
         for ingestion in await directory.due_ingestions(now, limit):
-            try:
-                queued += await self._fire(ingestion, now)
-            except Exception:
-                # One that cannot be fired does not keep the others waiting.
-                log.exception("schedule of ingestion %s could not be fired", ingestion.id)
+            with binding(tenant=ingestion.tenant_id):
+                try:
+                    queued += await self._fire(ingestion, now)
+                except Exception:
+                    # One that cannot be fired does not keep the others waiting.
+                    log.exception("schedule of ingestion %s could not be fired", ingestion.id)
         return queued
 
     async def _fire(self, seen: Ingestion, now: datetime) -> bool:

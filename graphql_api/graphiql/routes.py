@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -12,6 +10,7 @@ from starlette.routing import Mount, Route
 
 from graphql_api.graphiql.asset_files import assets
 from graphql_api.graphiql.page import graphiql_page
+from graphql_api.this_machine import is_from_this_machine
 
 _CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -34,7 +33,6 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 _JSON_TYPES = ("application/graphql-response+json", "application/json")
-_FORWARDING_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
 
 def prefers_page(request: Request) -> bool:
@@ -54,7 +52,7 @@ def graphiql_response(request: Request, *, local_key: str | None = None) -> Resp
     from a loopback address, by no proxy, and for a loopback name, so that a foreign name which somebody lets point at
     127.0.0.1 does not get it.
     """
-    key = local_key if _is_from_this_machine(request) else None
+    key = local_key if is_from_this_machine(request) else None
     return HTMLResponse(graphiql_page(endpoint=request.scope["path"].rstrip("/"), prefilled_key=key), headers=_PAGE_HEADERS)
 
 
@@ -77,23 +75,6 @@ async def _asset(request: Request) -> Response:
     if headers["ETag"] in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)
     return Response(asset.content, media_type=asset.media_type, headers=headers)
-
-
-def _is_from_this_machine(request: Request) -> bool:
-    if request.client is None or any(name in request.headers for name in _FORWARDING_HEADERS):
-        return False
-    try:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    except ValueError:
-        return False
-    return _is_loopback(request.client.host) and (host == "localhost" or _is_loopback(host))
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def _qualities(accept: list[str]) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from graphql import get_operation_ast
 from strawberry.extensions import SchemaExtension
+from strawberry.types.graphql import OperationType
 
 from domain.errors import ErrorCode
 from graphql_api.context import Context
@@ -32,7 +33,9 @@ class LimitOperations(SchemaExtension):
             raise Refusal(f"The operation took longer than {seconds:g} seconds, and was stopped.", status=503) from None
 
     def get_results(self) -> dict[str, Any]:
-        return {} if self._shown is None else {"cost": self._shown}
+        # Of a subscription it would be said with each event.
+        told = self._shown is not None and self.execution_context.operation_type is not OperationType.SUBSCRIPTION
+        return {"cost": self._shown} if told else {}
 
     @property
     def _context(self) -> Context:

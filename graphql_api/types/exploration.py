@@ -5,7 +5,7 @@ from __future__ import annotations
 import strawberry
 from strawberry.scalars import JSON
 
-from domain.costs import estimator
+from domain.costs import actual, estimator
 from domain.ports import engine
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
@@ -31,13 +31,14 @@ class Costs:
     total: float = strawberry.field(description="The sum.")
 
 
-@strawberry.type(description="What lies at a source.")
+@strawberry.type(description="What lies at a source: as listed, or as far as the ledger knows.")
 class SourceMeasure:
     files: BigInt = strawberry.field(description="Files that pass the filters.")
     size_bytes: BigInt = strawberry.field(description="Their size.")
-    recent_files: BigInt = strawberry.field(description="Of these, modified in the last 30 days.")
+    recent_files: BigInt = strawberry.field(description="Of these, modified in the last 30 days; by the ledger: loaded in them.")
     recent_bytes: BigInt = strawberry.field(description="The size of those.")
     complete: bool = strawberry.field(description="False when there are more than were counted.")
+    from_ledger: bool = strawberry.field(description="True when the ledger was asked, and the source not listed.")
 
 
 @strawberry.type(description="What an ingestion will cost, from what lies at its source.")
@@ -50,4 +51,14 @@ class CostEstimate:
     seconds_per_run: float = strawberry.field(description="How long a scheduled run takes after that.")
     first_load: Costs = strawberry.field(description="What loading all that lies there costs, once.")
     per_month: Costs = strawberry.field(description="What goes on after that, each month.")
+    assumptions: list[str] = strawberry.field(description="What was taken for granted.")
+
+
+@strawberry.type(description="What runs have cost: their time, their requests, and a month of storage for what they have loaded.")
+@resolved_from(actual.ActualCost)
+class ActualCost:
+    currency: str = strawberry.field(description="The currency of all amounts, by its ISO 4217 code.")
+    runs: BigInt = strawberry.field(description="Ended runs that were summed.")
+    seconds: float = strawberry.field(description="How long they took between them.")
+    costs: Costs = strawberry.field(description="What they have cost.")
     assumptions: list[str] = strawberry.field(description="What was taken for granted.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from strawberry.scalars import JSON
 
 import domain.schema_versions
 from domain import relations
+from domain.costs import actual, estimator
 from domain.ingestions import entities
 from domain.ingestions.entities import (
     BadRowPolicy,
@@ -24,15 +26,20 @@ from domain.ingestions.entities import (
     SourceType,
 )
 from domain.ledger import entities as ledger_entities
+from domain.ledger import stats as ledger_stats
 from domain.runs import entities as run_entities
 from domain.runs.entities import RunStatus
 from graphql_api.context import Info
 from graphql_api.limits.cost_directive import COUNTED
+from graphql_api.loaders import EstimateKey, TotalsKey
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
+from graphql_api.types.exploration import ActualCost, CostEstimate
 from graphql_api.types.filters import ProcessedFileFilter, to_domain
+from graphql_api.types.orders import FileOrder
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
+from graphql_api.types.stats import IngestionStats
 
 if TYPE_CHECKING:
     from graphql_api.types.processed_file import ProcessedFileConnection
@@ -129,6 +136,45 @@ class Ingestion(Node):
     async def last_run(root: strawberry.Parent[entities.Ingestion], info: Info) -> run_entities.Run | None:
         return await info.context.loaders.node(run_entities.Run, root.last_run_id)
 
+    @strawberry.field(graphql_type=IngestionStats, description="How its ledger stands, in numbers.")
+    @staticmethod
+    async def stats(root: strawberry.Parent[entities.Ingestion], info: Info) -> ledger_stats.IngestionStats:
+        return await info.context.loaders.stats.load(root.id)
+
+    @strawberry.field(
+        graphql_type=CostEstimate | None,
+        directives=(COUNTED,),
+        description="What it will cost, from what the ledger knows of its source; null while that is nothing. The source is not listed.",
+    )
+    @staticmethod
+    async def estimated_cost(root: strawberry.Parent[entities.Ingestion], info: Info) -> estimator.CostEstimate | None:
+        loaders = info.context.loaders
+        since, until = actual.cost_range(None, None, now=loaders.asked_at)
+        stats, recent = await asyncio.gather(loaders.stats.load(root.id), loaders.run_totals.load(TotalsKey(root.id, since, until)))
+        measure = actual.measured_by_ledger(stats, recent)
+        if measure is None:
+            return None
+        return await loaders.estimates.load(EstimateKey(measure, root.format.type, root.execution.cluster_size, root.schedule))
+
+    @strawberry.field(
+        graphql_type=ActualCost,
+        directives=(COUNTED,),
+        description="What its ended runs of a range have cost: the last 30 days unless told, and 366 days at most.",
+    )
+    @staticmethod
+    async def actual_cost(
+        root: strawberry.Parent[entities.Ingestion],
+        info: Info,
+        since: Annotated[
+            datetime | None, strawberry.argument(description="Queued at this moment or later: 30 days before the end unless told.")
+        ] = None,
+        until: Annotated[datetime | None, strawberry.argument(description="Queued before this moment: now unless told.")] = None,
+    ) -> actual.ActualCost:
+        loaders = info.context.loaders
+        key = TotalsKey(root.id, *actual.cost_range(since, until, now=loaders.asked_at))
+        totals, stats = await asyncio.gather(loaders.run_totals.load(key), loaders.stats.load(root.id))
+        return actual.actual_cost(info.context.services.costs, root, totals, stats)
+
     @strawberry.field(graphql_type=_RunConnection, description="Its runs, the newest first.")
     @staticmethod
     async def runs(
@@ -145,7 +191,7 @@ class Ingestion(Node):
         filter = relations.RunFilter(status=tuple(status) if status is not None else None, since=since, until=until)
         return await connect(info, relations.INGESTION_RUNS, root.id, filter=filter, first=first, after=after, last=last, before=before)
 
-    @strawberry.field(graphql_type=_FileConnection, description="Its files as the ledger knows them, the newest first.")
+    @strawberry.field(graphql_type=_FileConnection, description="Its files as the ledger knows them, the newest first unless told.")
     @staticmethod
     async def files(
         root: strawberry.Parent[entities.Ingestion],
@@ -155,12 +201,14 @@ class Ingestion(Node):
         last: Last = None,
         before: Before = None,
         filter: Annotated[ProcessedFileFilter | None, strawberry.argument(description="Which files.")] = None,
+        order_by: Annotated[FileOrder, strawberry.argument(description="In which order.")] = FileOrder.NEWEST,
     ) -> ConnectionPage[ledger_entities.ProcessedFile]:
         return await connect(
             info,
             relations.INGESTION_FILES,
             root.id,
             filter=to_domain(relations.ProcessedFileFilter, filter),
+            order=order_by.name,
             first=first,
             after=after,
             last=last,

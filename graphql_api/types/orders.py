@@ -18,3 +18,9 @@ class IngestionOrder(Enum):
 class RunOrder(Enum):
     NEWEST = strawberry.enum_value("NEWEST", description="Queued last comes first.")
     OLDEST = strawberry.enum_value("OLDEST", description="Queued first comes first.")
+
+
+@strawberry.enum(description="An order of an ingestion's files.")
+class FileOrder(Enum):
+    NEWEST = strawberry.enum_value("NEWEST", description="Entered last comes first.")
+    PATH = strawberry.enum_value("PATH", description="By path, bytewise.")

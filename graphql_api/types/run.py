@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
 from domain import relations
+from domain.costs import actual
 from domain.ingestions import entities as ingestion_entities
 from domain.ledger import entities as ledger_entities
 from domain.runs import entities
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
+from domain.runs.totals import RunTotals
 from graphql_api.context import Info
 from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, PageInfo, connect, total_count
 from graphql_api.relay.node import Node
+from graphql_api.types.exploration import ActualCost
 from graphql_api.types.filters import ProcessedFileFilter, to_domain
 from graphql_api.types.resolved import resolved_from
 from graphql_api.types.scalars import BigInt
@@ -68,6 +72,13 @@ class Run(Node):
     @staticmethod
     async def retry_of(root: strawberry.Parent[entities.Run], info: Info) -> entities.Run | None:
         return await info.context.loaders.node(entities.Run, root.retry_of_id)
+
+    @strawberry.field(graphql_type=ActualCost, description="What it has cost; nothing before its end.")
+    @staticmethod
+    async def actual_cost(root: strawberry.Parent[entities.Run], info: Info) -> actual.ActualCost | None:
+        loaders, entity = info.context.loaders, ingestion_entities.Ingestion
+        ingestion, stats = await asyncio.gather(loaders.node(entity, root.ingestion_id), loaders.stats.load(root.ingestion_id))
+        return None if ingestion is None else actual.actual_cost(info.context.services.costs, ingestion, RunTotals.of(root), stats)
 
     @strawberry.field(
         graphql_type=_FileConnection,

@@ -10,6 +10,7 @@ import logging
 from typing import Protocol
 
 from domain.errors import UnavailableError
+from domain.log_fields import bind
 from domain.ports.unit_of_work import Subject, UnitOfWorkFactory
 from domain.runs.entities import RunStatus
 
@@ -66,6 +67,7 @@ class InProcessOrchestrator:
 
     async def _execute(self, run: Subject) -> None:
         async with self._slots:
+            bind(operation="execute", operation_kind="run", tenant=run.tenant_id, run_id=run.id)
             try:
                 await self._executor.execute(run)
             except Exception:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -12,7 +14,7 @@ T = TypeVar("T")
 
 
 async def run_in_threads(executor: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    return await asyncio.wrap_future(executor.submit(function, *args, **kwargs))
+    return await asyncio.wrap_future(executor.submit(copy_context().run, partial(function, *args, **kwargs)))
 
 
 async def iterate_in_threads(executor: Executor, items: Generator[T, None, None]) -> AsyncGenerator[T, None]:
@@ -20,10 +22,10 @@ async def iterate_in_threads(executor: Executor, items: Generator[T, None, None]
 
     At most two items are alive at a time. The generator is closed when the reader stops, also in the middle of a step.
     """
-    step: Future[list[T]] = executor.submit(_advance, items)
+    step: Future[list[T]] = executor.submit(copy_context().run, _advance, items)
     try:
         while item := await asyncio.wrap_future(step):
-            step = executor.submit(_advance, items)
+            step = executor.submit(copy_context().run, _advance, items)
             yield item[0]
     finally:
         step.cancel()

@@ -100,6 +100,10 @@ class FakeDirectory:
                 due_at = self._database.clock.now() + timedelta(seconds=seconds)
                 state.outbox[entry.id] = replace(row, due_at=due_at, last_error=None if error is None else readable(error))
 
+    async def compact_file_counts(self, limit: int) -> int:
+        """Nothing to sum up: the fake counts its files when it is asked."""
+        return 0
+
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
         async with self._database.transaction() as state:
             since = self._database.clock.now() - timedelta(seconds=older_than_seconds)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from domain.ledger.entities import FileStatus, ProcessedFile
+from domain.ledger.stats import FileCount, IngestionStats
 from domain.ports.reader import Cursor, Edge, EntityId, Page, Window
 from domain.relations import Operator, Relation, Sort
+from domain.runs.entities import Run, RunStatus
+from domain.runs.totals import RunTotals
 from tests.fakes.database import FakeDatabase
 
 E = TypeVar("E")
@@ -43,6 +49,38 @@ class FakeReader:
 
     async def counts(self, relation: Relation[E], parents: Sequence[EntityId | None], filter: object) -> Sequence[int]:
         return [len(self._rows(relation, parent, filter)) for parent in parents]
+
+    async def stats(self, ingestion_ids: Sequence[UUID]) -> Sequence[IngestionStats]:
+        return [self._stats(id) for id in ingestion_ids]
+
+    async def run_totals(self, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Sequence[RunTotals]:
+        queued = [run for run in self._owned(Run) if since <= run.queued_at < until]
+        return [sum((RunTotals.of(run) for run in queued if run.ingestion_id == id), RunTotals()) for id in ingestion_ids]
+
+    def _stats(self, ingestion_id: UUID) -> IngestionStats:
+        files = [file for file in self._owned(ProcessedFile) if file.ingestion_id == ingestion_id]
+        groups: dict[FileStatus, list[ProcessedFile]] = defaultdict(list)
+        for file in files:
+            groups[file.status].append(file)
+        counts = [
+            FileCount(
+                status,
+                files=len(group),
+                size_bytes=sum(file.size_bytes for file in group),
+                rows=sum(file.rows or 0 for file in group),
+                rows_skipped=sum(file.rows_skipped or 0 for file in group),
+                rows_rescued=sum(file.rows_rescued or 0 for file in group),
+            )
+            for status, group in groups.items()
+        ]
+        waiting = min(groups[FileStatus.PENDING], key=lambda file: file.id, default=None)
+        successes = [run for run in self._owned(Run) if run.ingestion_id == ingestion_id and run.status is RunStatus.SUCCESS]
+        last = max(successes, key=lambda run: (run.queued_at, run.id), default=None)
+        return IngestionStats.of(
+            counts,
+            oldest_waiting_at=waiting and waiting.discovered_at,
+            last_success_at=last and last.ended_at,
+        )
 
     def _page(self, relation: Relation[E], parent: EntityId | None, window: Window) -> Page[E]:
         keys = relation.sort_keys(window.order)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.fixtures.application import Running
 
@@ -24,6 +25,13 @@ query ($id: ID!, $path: String!) {
 
 async def explain(running: Running, ingestion: str, path: str) -> dict[str, Any]:
     return dict((await running.client.data(EXPLAIN, {"id": ingestion, "path": path}))["explainFile"])
+
+
+async def brought(running: Running) -> list[tuple[Any, ...]]:
+    """Run, batch and snapshot of the loaded files, from the ledger."""
+    statement = "SELECT DISTINCT run_id, batch_id, snapshot_id FROM processed_files WHERE status = 'SUCCESS'"
+    async with running.database.connect() as connection:
+        return [tuple(row) for row in (await connection.execute(text(statement))).all()]
 
 
 async def test_each_way_in_which_a_file_can_stand(running: Running) -> None:
@@ -45,19 +53,25 @@ async def test_each_way_in_which_a_file_can_stand(running: Running) -> None:
         assert answer["path"] == str(running.landing / name)
         return answer["state"], answer["explanation"]
 
-    assert await said("good.json") == ("LOADED", "its 1 rows are in the table")
+    run, batch, snapshot = (await brought(running))[0]
+    in_table = f"its 1 rows are in the table, brought by run {run} in batch {batch}, as snapshot {snapshot}"
+    assert await said("good.json") == ("LOADED", in_table)
     assert await said("changed.json") == (
         "LOADED_THEN_CHANGED",
-        "its 1 rows are in the table; it has been overwritten since, and the policy for changed files lets it be",
+        f"{in_table}; it has been overwritten since, and the policy for changed files lets it be",
     )
     state, explanation = await said("bad.json")
     assert state == "WAITING_FOR_RETRY"
     assert explanation.startswith("it has failed once, at last with: ")
     assert (await said("empty.json"))[0] == "SKIPPED"
     assert await said("notes.txt") == ("FILTERED_OUT", "the ingestion takes only what is: a path that matches *.json")
-    assert (await said("young.json"))[0] == "FILTERED_OUT"
-    assert "60 seconds old" in (await said("young.json"))[1]
-    assert await said("late.json") == ("NOT_LISTED_YET", "it has come since the last listing, and is found by the next run")
+    state, explanation = await said("young.json")
+    assert state == "WAITING_FOR_AGE"
+    assert explanation.startswith("it is taken once it is at least 60 seconds old, for a younger file may still be being written: from 20")
+    assert await said("late.json") == (
+        "NOT_LISTED_YET",
+        "it has come since the last listing; the next run loads it, which somebody has to ask for: no schedule fires",
+    )
     assert (await said("nothing.json"))[0] == "NOT_AT_SOURCE"
     outside = await explain(running, ingestion, "/etc/passwd")
     assert (outside["state"], outside["atSource"], outside["file"]) == ("OUTSIDE_SOURCE", None, None)
@@ -66,7 +80,7 @@ async def test_each_way_in_which_a_file_can_stand(running: Running) -> None:
 
     (running.landing / "good.json").unlink()
     gone = await explain(running, ingestion, str(running.landing / "good.json"))
-    assert gone["explanation"] == "its 1 rows are in the table; it has gone from the source since"
+    assert gone["explanation"] == f"{in_table}; it has gone from the source since"
     assert gone["file"] == {"status": "SUCCESS", "rows": 1, "run": {"status": "PARTIAL"}}
 
 

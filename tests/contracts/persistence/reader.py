@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -29,8 +30,9 @@ from domain.relations import (
 )
 from domain.runs.entities import Run, RunStatus, RunTrigger
 from domain.schema_versions import SchemaVersion
+from tests.contracts.persistence.tenant_scope import RELATIONS
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_schema_version, a_stored_object, failed, loaded, skipped
+from tests.factories import BUCKET, NOW, a_principal, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
 
 
 def window(relation: Relation[Any], order: str | None = None, *, limit: int = 100, filter: object = None, **bounds: Any) -> Window:
@@ -228,3 +230,48 @@ class PagesContract:
         assert await world.reader.counts(INGESTIONS, [None], IngestionFilter(name_contains="o")) == [2]
         assert await world.reader.counts(INGESTIONS, [None], IngestionFilter(name_contains="w")) == [1]
         assert await world.reader.counts(INGESTION_RUNS, [second.id, first.id], RunFilter(status=(RunStatus.FAILED,))) == [0, 1]
+
+
+class EveryPageContract:
+    @pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
+    async def test_pages_of_any_size_turned_either_way_show_every_row_once(self, world: World, relation: Relation[Any]) -> None:
+        parent = _parent(relation, await _five_of_each(world))
+        for order in relation.orders:
+            in_order = [edge.cursor for edge in (await page(world, relation, parent, order=order)).edges]
+            assert len(in_order) == len(set(in_order)) >= 5
+            for limit, backward in itertools.product((1, 2, 3, 5, 6), (False, True)):
+                seen: list[Any] = []
+                bound: dict[str, Any] = {}
+                while True:
+                    found = await page(world, relation, parent, order=order, limit=limit, backward=backward, **bound)
+                    places = [edge.cursor for edge in found.edges]
+                    seen = places + seen if backward else seen + places
+                    if not (found.has_previous if backward else found.has_next):
+                        break
+                    bound = {"before": places[0]} if backward else {"after": places[-1]}
+                assert seen == in_order, (order, limit, backward)
+
+
+async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
+    """An ingestion, a run of it and a file of that, each with five children of a kind, some of them equal in what they are sorted by."""
+    ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
+    ingestion, runs = ingestions[0], []
+    for number in range(5):
+        run = await world.run(ingestion, status=RunStatus.FAILED, queued_at=NOW + timedelta(days=number // 2))
+        runs.append(run)
+        async with world.begin() as tx:
+            await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=number + 1))
+            key = await tx.api_keys.create(an_api_key(tenant_id=world.tenant.id), bytes([number]) * 32)
+            await tx.audit.record(a_principal(world.tenant), "createApiKey", "ApiKey", key.id)
+    await world.discover(ingestion, 5)
+    for _ in range(5):
+        batch, files = await world.claim(ingestion, run_id=runs[0].id)
+        async with world.begin() as tx:
+            await tx.files.mark_failed(batch, [failed(file) for file in files], max_retries=9, retry_base_seconds=0)
+            await tx.files.requeue_due_failures(ingestion.id, max_retries=9)
+    return ingestion.id, runs[0].id, files[0].id
+
+
+def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int]) -> Any:
+    name = relation.link.parent if relation.link else relation.parent
+    return {None: None, "ingestion_id": parents[0], "run_id": parents[1], "file_id": parents[2]}[name]

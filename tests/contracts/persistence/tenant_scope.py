@@ -9,6 +9,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from domain.ports.repositories import Discovered, FileSelection
 from domain.ports.unit_of_work import Topic, UnitOfWork
 from domain.relations import AUDIT_EVENTS, AuditEventFilter, Relation
 from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.runs.totals import RunTotals
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
 from tests.contracts.persistence.world import World
@@ -150,7 +152,8 @@ def ports_methods() -> set[str]:
 class TenantScopeContract:
     async def test_every_method_of_the_ports_is_walked(self) -> None:
         assert ports_methods() == set(CALLS)
-        assert {name for name, _ in inspect.getmembers(Reader, inspect.isfunction) if name[0] != "_"} == {"by_ids", "pages", "counts"}
+        asked = {"by_ids", "pages", "counts", "stats", "run_totals"}
+        assert {name for name, _ in inspect.getmembers(Reader, inspect.isfunction) if name[0] != "_"} == asked
 
     async def test_a_transaction_sees_and_touches_nothing_of_another_tenant(self, world: World) -> None:
         victim = await a_victim(world)
@@ -179,6 +182,13 @@ class TenantScopeContract:
                 assert seen.edges, relation.name
             assert await others.counts(relation, parents, relation.filter()) == [0], relation.name
             assert await mine.counts(relation, parents, relation.filter()) > [0], relation.name
+        async with world.begin() as tx:
+            await tx.runs.update_status(victim.run.id, RunStatus.SUCCESS, at=NOW)
+        whose, ever = [victim.ingestion.id], (NOW - timedelta(days=1), NOW + timedelta(days=1))
+        assert [stats.files for stats in await mine.stats(whose)] == [4]
+        assert await others.stats(whose) == await others.stats([uuid4()])
+        assert [totals.runs for totals in await mine.run_totals(whose, *ever)] == [1]
+        assert await others.run_totals(whose, *ever) == [RunTotals()]
 
 
 def _parent(relation: Relation[Any], victim: Victim) -> Any:

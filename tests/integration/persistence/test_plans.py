@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.ingestions.entities import Ingestion
 from domain.ports.reader import Window
 from domain.ports.unit_of_work import UnitOfWork
-from domain.relations import INGESTION_FILES, ProcessedFileFilter
+from domain.relations import INGESTION_FILES, INGESTION_RUNS, RUNS, ProcessedFileFilter, Relation, RunFilter
+from domain.runs.entities import RunStatus
 from persistence.reader import SqlReader
 from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.contracts.persistence.world import World
@@ -112,9 +113,49 @@ async def test_the_ledgers_statements_go_by_its_indexes(database: AsyncEngine, d
 
 
 @pytest.mark.scenario(138)
-async def test_a_page_of_files_reads_no_more_than_the_page(database: AsyncEngine, filled: Ingestion) -> None:
-    window = Window(limit=10, order="NEWEST", filter=ProcessedFileFilter())
+@pytest.mark.parametrize("order", list(INGESTION_FILES.orders))
+async def test_a_page_of_files_reads_no_more_than_the_page(database: AsyncEngine, filled: Ingestion, order: str) -> None:
+    window = Window(limit=10, order=order, filter=ProcessedFileFilter())
     with sent_to(database) as sent:
         await SqlReader(database, filled.tenant_id).pages(INGESTION_FILES, [filled.id], window)
     (plan,) = await explain(database, sent)
-    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= 11
+    # One more tells whether there is more, and another that no equal follows where ids decide among equals.
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= 12
+
+
+_FILL_RUNS = text("""
+    INSERT INTO runs (id, tenant_id, ingestion_id, status, trigger, queued_at, ended_at)
+    SELECT gen_random_uuid(), :tenant, :ingestion, CASE n % 1000 WHEN 0 THEN 'FAILED' ELSE 'SUCCESS' END, 'SCHEDULED',
+           now() - n * interval '1 minute', now()
+    FROM generate_series(0, :rows - 1) AS n
+""")
+
+
+@pytest.mark.parametrize("relation", [RUNS, INGESTION_RUNS], ids=lambda relation: relation.name)
+async def test_the_few_runs_that_failed_are_found_without_reading_the_others(
+    world: World, database: AsyncEngine, relation: Relation[Any]
+) -> None:
+    ingestion = await world.ingestion()
+    async with database.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommit.execute(_FILL_RUNS, {"tenant": ingestion.tenant_id, "ingestion": ingestion.id, "rows": ROWS})
+        await autocommit.execute(text("VACUUM ANALYZE runs"))
+    window = Window(limit=10, order="NEWEST", filter=RunFilter(status=(RunStatus.FAILED,)))
+    with sent_to(database) as sent:
+        (page,) = await SqlReader(database, ingestion.tenant_id).pages(relation, [ingestion.id if relation.parent else None], window)
+    assert len(page.edges) == 10
+    (plan,) = await explain(database, sent)
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= ROWS // 1000
+
+
+@pytest.mark.scenario(138)
+async def test_counting_an_ingestions_files_reads_none_of_them(database: AsyncEngine, database_url: str, filled: Ingestion) -> None:
+    with sent_to(database) as sent:
+        (stats,) = await SqlReader(database, filled.tenant_id).stats([filled.id])
+    assert (stats.files, stats.backlog.files) == (ROWS, ROWS // 1000)
+    expected = {"Index Scan on ix_processed_files_pending"}
+    plans = await explain(database, sent)
+    assert scans(plans) == expected
+    assert scans(explain_for_any_parameters(database_url, sent)) == expected
+    # A row for each of four statuses, and the file that waits longest.
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for plan in plans for node in nodes(plan)) <= 4

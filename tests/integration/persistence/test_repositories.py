@@ -8,8 +8,9 @@ from tests.contracts.persistence.background import DirectoryContract, Idempotenc
 from tests.contracts.persistence.batches import BatchRepositoryContract, SchemaVersionRepositoryContract
 from tests.contracts.persistence.ingestions import IngestionRepositoryContract
 from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
-from tests.contracts.persistence.reader import NodesContract, PagesContract
+from tests.contracts.persistence.reader import EveryPageContract, NodesContract, PagesContract
 from tests.contracts.persistence.runs import RunRepositoryContract
+from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 
 
@@ -78,6 +79,18 @@ class TestPages(PagesContract):
 
 
 class TestByHand(ByHandContract):
+    pass
+
+
+class TestStats(StatsContract):
+    pass
+
+
+class TestRunTotals(RunTotalsContract):
+    pass
+
+
+class TestEveryPage(EveryPageContract):
     pass
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from autoloader.settings import CredentialSettings, Settings
@@ -21,6 +22,8 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
 def _shown(default: object) -> str:
     if default is None or default == ():
         return "-"
+    if isinstance(default, BaseModel):
+        return str(default.model_dump(exclude_defaults=True))
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

@@ -1,0 +1,87 @@
+"""How an ingestion's ledger stands, in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.ledger.entities import FileStatus
+
+
+@dataclass(frozen=True, slots=True)
+class FileCount:
+    """The files in one status, their size, and the rows that were told of them when they were settled last."""
+
+    status: FileStatus
+    files: int = 0
+    size_bytes: int = 0
+    rows: int = 0
+    rows_skipped: int = 0
+    rows_rescued: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Files that wait to be loaded. `oldest_discovered_at` is when the one that is known longest was seen first, None when none waits."""
+
+    files: int
+    size_bytes: int
+    oldest_discovered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionStats:
+    """`by_status` has each status, in the order of their declaration.
+
+    `last_success_at` is when a run ended SUCCESS last, None before the first.
+    """
+
+    by_status: tuple[FileCount, ...]
+    backlog: Backlog
+    last_success_at: datetime | None
+
+    @classmethod
+    def of(cls, counts: Iterable[FileCount], *, oldest_waiting_at: datetime | None, last_success_at: datetime | None) -> IngestionStats:
+        """`counts` may leave out statuses in which there is no file."""
+        found = {count.status: count for count in counts}
+        every = tuple(found.get(status, FileCount(status)) for status in FileStatus)
+        waiting = every[list(FileStatus).index(FileStatus.PENDING)]
+        return cls(every, Backlog(waiting.files, waiting.size_bytes, oldest_waiting_at), last_success_at)
+
+    def of_status(self, status: FileStatus) -> FileCount:
+        return next(count for count in self.by_status if count.status is status)
+
+    @property
+    def files(self) -> int:
+        """Paths that the ledger knows: earlier versions of a path are not counted again."""
+        return sum(count.files for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of `files`."""
+        return sum(count.size_bytes for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
+
+    @property
+    def bytes_loaded(self) -> int:
+        return self.of_status(FileStatus.SUCCESS).size_bytes
+
+    @property
+    def rows_loaded(self) -> int:
+        return self.of_status(FileStatus.SUCCESS).rows
+
+    @property
+    def rows_skipped(self) -> int:
+        """Rows of loaded files that were left out by the bad-row policy."""
+        return self.of_status(FileStatus.SUCCESS).rows_skipped
+
+    @property
+    def rows_rescued(self) -> int:
+        """Rows of loaded files with something in `_rescued_data`."""
+        return self.of_status(FileStatus.SUCCESS).rows_rescued
+
+    @property
+    def success_rate(self) -> float | None:
+        """SUCCESS / (SUCCESS + FAILED), from 0 to 1; None when there are none of either."""
+        loaded, failed = self.of_status(FileStatus.SUCCESS).files, self.of_status(FileStatus.FAILED).files
+        return loaded / (loaded + failed) if loaded + failed else None

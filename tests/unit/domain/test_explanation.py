@@ -1,0 +1,142 @@
+"""Why a file is, or is not, in the table: for what it waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger.explanation import ExplainRequest, ExplanationService, FileExplanation, FileState
+from domain.runs.entities import RunStatus
+from tests.contracts.persistence.world import World, make_world
+from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed
+from tests.fakes.clock import FakeClock
+from tests.fakes.database import FakeDatabase
+from tests.fakes.directory import FakeDirectory
+from tests.fakes.object_store import FakeObjectStores
+from tests.fakes.reader import FakeReader
+from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
+
+PATH = f"{BUCKET}a.json"
+BY_HAND = "the next run loads it, which somebody has to ask for: "
+
+
+@dataclass
+class Desk:
+    world: World
+    stores: FakeObjectStores
+    service: ExplanationService
+
+    async def explain(self, ingestion: Ingestion, path: str = PATH) -> FileExplanation:
+        request = ExplainRequest(ingestion_id=ingestion.id, path=path)
+        return await self.service.explain(a_principal(self.world.tenant), request)
+
+    async def said(self, ingestion: Ingestion, path: str = PATH) -> tuple[FileState, str]:
+        explanation = await self.explain(ingestion, path)
+        return explanation.state, explanation.explanation
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    memory, stores = FakeDatabase(), FakeObjectStores()
+    stores.add_location(BUCKET)
+    begin = FakeUnitOfWorkFactory(memory)
+    world = await make_world(begin, FakeDirectory(memory), lambda id: FakeReader(memory, id))
+    return Desk(world, stores, ExplanationService(begin, stores, FakeClock(NOW)))
+
+
+async def waiting(desk: Desk, **fields: Any) -> Ingestion:
+    """An ingestion with a file that is PENDING, and is there."""
+    ingestion = await desk.world.ingestion(**fields)
+    await desk.world.discover(ingestion, [desk.stores.put(PATH, b"{}")])
+    return ingestion
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "said"),
+    [
+        ({}, FileState.WAITING, BY_HAND + "no schedule fires"),
+        ({"schedule": a_schedule()}, FileState.WAITING, BY_HAND + "its schedule rests while it is DRAFT"),
+        (
+            {"schedule": a_schedule(), "status": IngestionStatus.ERROR},
+            FileState.WAITING,
+            BY_HAND + "its schedule rests while it is ERROR",
+        ),
+        (
+            {"schedule": a_schedule(), "status": IngestionStatus.ACTIVE, "next_due_at": NOW + timedelta(hours=1)},
+            FileState.WAITING,
+            "the next run loads it, by the schedule at 2026-03-02T13:00:00+00:00",
+        ),
+        (
+            {"schedule": a_schedule(), "status": IngestionStatus.PAUSED},
+            FileState.WAITING_FOR_PERSON,
+            "the next run loads it, once the ingestion, which is PAUSED, is resumed",
+        ),
+        ({"status": IngestionStatus.DELETING}, FileState.WAITING_FOR_PERSON, "no run starts any more: the ingestion is being deleted"),
+    ],
+)
+async def test_a_pending_file_waits_for_the_next_run(desk: Desk, fields: dict[str, Any], state: FileState, said: str) -> None:
+    assert await desk.said(await waiting(desk, **fields)) == (state, said)
+
+
+async def test_a_pending_file_waits_for_a_runs_slot_and_then_for_the_run(desk: Desk) -> None:
+    ingestion = await waiting(desk)
+    run = await desk.world.run(ingestion)
+    assert await desk.said(ingestion) == (FileState.WAITING, f"run {run.id} loads it, and waits for a free slot")
+    async with desk.world.begin() as tx:
+        await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
+    assert await desk.said(ingestion) == (FileState.WAITING, f"run {run.id} is under way; this run or the next one loads it")
+    batch, _ = await desk.world.claim(ingestion, run_id=run.id)
+    assert await desk.said(ingestion) == (FileState.LOADING, f"run {run.id} has it in hand, in batch {batch.id}")
+
+
+async def test_a_file_that_has_gone_is_said_to_wait_in_vain(desk: Desk) -> None:
+    ingestion = await waiting(desk)
+    desk.stores.delete(PATH)
+    assert await desk.said(ingestion) == (FileState.WAITING, BY_HAND + "no schedule fires; but it has gone from the source")
+
+
+@pytest.mark.parametrize(("status", "state"), [("ACTIVE", FileState.WAITING_FOR_RETRY), ("PAUSED", FileState.WAITING_FOR_PERSON)])
+async def test_a_failed_file_waits_for_its_retry_and_while_paused_for_a_person(desk: Desk, status: str, state: FileState) -> None:
+    ingestion = await waiting(desk, status=IngestionStatus(status))
+    batch, [file] = await desk.world.claim(ingestion)
+    async with desk.world.begin() as tx:
+        await tx.files.mark_failed(batch, [failed(file, "not JSON")], max_retries=3, retry_base_seconds=60)
+    found, said = await desk.said(ingestion)
+    assert found is state
+    assert said.startswith("it has failed once, at last with: not JSON; ")
+    assert ("which is PAUSED, is resumed" in said) == (status == "PAUSED")
+
+
+async def test_a_young_file_is_told_when_it_is_old_enough(desk: Desk) -> None:
+    ingestion = await desk.world.ingestion(source=a_source(min_age_seconds=60))
+    desk.stores.put(PATH, b"{}", modified_at=NOW - timedelta(seconds=59))
+    assert await desk.said(ingestion) == (
+        FileState.WAITING_FOR_AGE,
+        "it is taken once it is at least 60 seconds old, for a younger file may still be being written: "
+        f"from 2026-03-02T12:00:01+00:00 on; {BY_HAND}no schedule fires",
+    )
+    desk.stores.put(PATH, b"{}", modified_at=NOW - timedelta(seconds=60))
+    assert (await desk.said(ingestion))[0] is FileState.NOT_LISTED_YET
+
+
+async def test_a_young_file_that_another_filter_leaves_out_does_not_wait(desk: Desk) -> None:
+    ingestion = await desk.world.ingestion(source=a_source(min_age_seconds=60, glob="*.csv"))
+    desk.stores.put(PATH, b"{}", modified_at=NOW)
+    assert await desk.said(ingestion) == (FileState.FILTERED_OUT, "the ingestion takes only what is: a path that matches *.csv")
+
+
+async def test_a_file_from_the_end_of_time_has_an_explanation(desk: Desk) -> None:
+    ingestion = await desk.world.ingestion(source=a_source(min_age_seconds=60))
+    desk.stores.put(PATH, b"{}", modified_at=datetime.max.replace(tzinfo=UTC))
+    assert (await desk.explain(ingestion)).state is FileState.WAITING_FOR_AGE
+
+
+async def test_a_path_outside_the_source_is_not_looked_for(desk: Desk) -> None:
+    ingestion = await desk.world.ingestion()
+    outside = a_stored_object("s3://elsewhere/a.json").path
+    explanation = await desk.explain(ingestion, outside)
+    assert (explanation.state, explanation.at_source) == (FileState.OUTSIDE_SOURCE, None)
