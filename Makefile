@@ -29,12 +29,13 @@ up: $(INSTALLED) ## Serve the API with the embedded stack; data stays in .autolo
 test: lint ## All checks and the whole test-suite
 	$(PYTEST) -n auto --dist worksteal tests
 
-lint: $(INSTALLED) ## Formatting, style, types, layers, schema, migrations, roles
+lint: $(INSTALLED) ## Formatting, style, types, layers, schema and its changes, migrations, roles
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 	$(RUN)/lint-imports --no-cache
 	$(RUN)/autoloader schema export --check
+	$(RUN)/python -m tools.schema_changes
 	$(RUN)/python -m tools.migration --check
 	$(RUN)/python -m tools.roles --check
 

@@ -49,7 +49,9 @@ from domain.tenants import Grants, Tenant
 from graphql_api.authentication import Authentication
 from graphql_api.context import Services
 from graphql_api.limits.limits import Limits
+from graphql_api.limits.manifest import read_manifest
 from graphql_api.limits.rate import CostRate
+from graphql_api.schema import schema
 from graphql_api.streams.open_streams import OpenStreams
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
@@ -188,6 +190,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
                 settings.operation_timeout_seconds,
                 settings.introspection,
+                documents={} if settings.documents is None else read_manifest(settings.documents, schema._schema),
+                free_documents_role=settings.free_documents_role,
             ),
             activity=ActivityFeed(lambda id: SqlActivityLog(database, id), lambda id: SqlReader(database, id), notifications),
             streams=OpenStreams(),

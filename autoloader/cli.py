@@ -148,6 +148,22 @@ def export_schema(
         _stop("schema.graphql is not the schema of the code: run 'make schema' and commit it")
 
 
+@app.command()
+def documents(
+    files: Annotated[list[Path], typer.Argument(help="Files of GraphQL, a document each.")],
+    to: Annotated[Path, typer.Option(help="Where the manifest is written.")] = Path("documents.json"),
+) -> None:
+    """Write the manifest of persisted documents, for AUTOLOADER_DOCUMENTS and for the front end that sends their ids."""
+    from graphql_api.limits.manifest import write_manifest
+    from graphql_api.schema import schema
+
+    try:
+        written = write_manifest(to, files, schema._schema)
+    except DomainError as error:
+        _stop(error.message)
+    console.print(f"{len(written)} documents in {to}", highlight=False)
+
+
 def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
 

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     operation_timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, description="How long one operation of the API may take.")
     introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")
+    documents: Path | None = Field(default=None, description="The manifest of persisted documents; see `autoloader documents`.")
+    free_documents_role: Role = Field(default=Role.VIEWER, description="What it takes to send documents that are not persisted.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What the log tells, and what is worse.")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="How a line of the log is written: text, or json.")
     metrics_token: SecretStr | None = Field(default=None, min_length=16, description="What scrapers of /metrics send as a bearer token.")

@@ -64,7 +64,7 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
         local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
         token = settings.metrics_token
         metrics = MetricsPage(application.metrics_page, CONTENT_TYPE, token.get_secret_value() if token else None, local)
-        app = create_app(application.services, ready=application.ready, local_key=key if local else None, metrics=metrics)
+        app = create_app(application.services, ready=application.ready, ide=settings.ide, local_key=key if local else None, metrics=metrics)
         config = uvicorn.Config(
             app,
             log_config=None,

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 
@@ -25,29 +25,33 @@ ENDPOINT = "/graphql"
 class _Endpoint:
     """People with a browser get GraphiQL, programs get GraphQL, from one URL."""
 
-    def __init__(self, graphql: GraphQLOverHTTP, local_key: str | None) -> None:
+    def __init__(self, graphql: GraphQLOverHTTP, ide: bool, local_key: str | None) -> None:
         self._graphql = graphql
+        self._ide = ide
         self._local_key = local_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
-        if prefers_page(request) and "query" not in request.query_params:
+        if not prefers_page(request) or not {"query", "documentId"}.isdisjoint(request.query_params):
+            await self._graphql(scope, receive, send)
+        elif self._ide:
             await graphiql_response(request, local_key=self._local_key)(scope, receive, send)
         else:
-            await self._graphql(scope, receive, send)
+            await PlainTextResponse("GraphiQL is not served here\n", status_code=404)(scope, receive, send)
 
 
 def create_app(
     services: Services,
     *,
     ready: Callable[[], Awaitable[None]],
+    ide: bool = True,
     local_key: str | None = None,
     metrics: MetricsPage | None = None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
-    """`ready` returns when the server can work, else raises; `local_key` prefills GraphiQL for requests from this machine.
+    """`ready` returns when the server can work, else raises; `ide` says whether GraphiQL is served.
 
-    Without `metrics` there is no such page.
+    `local_key` prefills GraphiQL for requests from this machine. Without `metrics` there is no such page.
     """
 
     async def home(_: Request) -> Response:
@@ -57,9 +61,9 @@ def create_app(
     return Starlette(
         routes=[
             Route("/", home),
-            Route(ENDPOINT, _Endpoint(graphql, local_key)),
+            Route(ENDPOINT, _Endpoint(graphql, ide, local_key)),
             WebSocketRoute(ENDPOINT, graphql),
-            asset_routes(ENDPOINT),
+            *([asset_routes(ENDPOINT)] if ide else []),
             *probe_routes(ready, metrics),
         ],
         middleware=[Middleware(Correlation, telemetry=services.telemetry)],

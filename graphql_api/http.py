@@ -29,6 +29,8 @@ from strawberry.types.unset import UnsetType
 from domain.errors import LimitExceededError, UnavailableError
 from domain.tenants import Principal
 from graphql_api.context import Context, Services
+from graphql_api.limits.preparation import DOCUMENT_ID
+from graphql_api.limits.refusals import Refusal
 from graphql_api.loaders import Loaders
 from graphql_api.masking import INTERNAL_ERROR
 from graphql_api.streams.open_streams import OpenConnection
@@ -116,12 +118,22 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
         await admit(self._services.authentication, cast(SocketContext, context))
         return await super().on_ws_connect(context)
 
+    def should_render_graphql_ide(self, request: object) -> bool:
+        """GraphiQL has been served before. A GET without a query may name a persisted document."""
+        return False
+
     async def parse_http_body(self, request: AsyncHTTPRequestAdapter) -> Any:
         try:
-            return await super().parse_http_body(request)
+            data = await super().parse_http_body(request)
         except AttributeError:
             # The library takes for granted that JSON is an object.
             raise HTTPException(400, "The request's body must be a JSON object.") from None
+        assert isinstance(data, GraphQLRequestData)
+        if not data.query:
+            given = request.query_params if request.method == "GET" else cast(dict[str, object], self.decode_json(await request.get_body()))
+            if DOCUMENT_ID in given:
+                data.extensions = {**(data.extensions or {}), DOCUMENT_ID: given[DOCUMENT_ID]}
+        return data
 
     async def execute_single(
         self,
@@ -142,7 +154,9 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
         if accepts_response_type(request):
             sub_response.headers["content-type"] = f"{RESPONSE_TYPE}; charset=utf-8"
             if was_refused(result):
-                sub_response.status_code = 400
+                refusal = next((error for error in result.errors or () if isinstance(error, Refusal)), None)
+                sub_response.status_code = refusal.status if refusal else 400
+                sub_response.headers.update(refusal.headers if refusal else {})
         return result
 
     async def process_result(self, request: Request, result: ExecutionResult) -> GraphQLHTTPResponse:
@@ -153,12 +167,9 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
         return response
 
     def create_response(self, response_data: GraphQLHTTPResponse | list[GraphQLHTTPResponse], sub_response: Response) -> Response:
-        return Response(
-            self.encode_json(response_data),
-            status_code=sub_response.status_code or 200,
-            media_type=None,
-            headers={"content-type": sub_response.headers.get("content-type", "application/json; charset=utf-8")},
-        )
+        headers = {"content-type": "application/json; charset=utf-8"} | dict(sub_response.headers)
+        headers.pop("content-length", None)
+        return Response(self.encode_json(response_data), status_code=sub_response.status_code or 200, headers=headers)
 
     async def create_streaming_response(
         self, request: Request | WebSocket, stream: Callable[[], AsyncIterator[str]], sub_response: Response, headers: Mapping[str, str]

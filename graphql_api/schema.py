@@ -7,13 +7,15 @@ from typing import Any
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import MaxAliasesLimiter, MaxTokensLimiter, ParserCache, QueryDepthLimiter, ValidationCache
+from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types.execution import PreExecutionError
 from strawberry.types.graphql import OperationType
 
 import graphql_api.types.enums  # noqa: F401  # registers the domain's enums before any type that uses them
 from graphql_api.limits.extension import LimitOperations
+from graphql_api.limits.preparation import PrepareDocuments
 from graphql_api.masking import MaskUnexpectedErrors
 from graphql_api.observation import ObserveOperations
 from graphql_api.operations.mutations import Mutation
@@ -23,11 +25,6 @@ from graphql_api.types.errors import EXCEPTION_HANDLERS
 from graphql_api.types.processed_file import FileAttempt, ProcessedFile
 from graphql_api.types.scalars import SCALARS
 from graphql_api.types.schema_version import SchemaVersion
-
-MAX_DEPTH = 15
-MAX_ALIASES = 50
-MAX_TOKENS = 5_000
-CACHED_DOCUMENTS = 500
 
 
 class _Schema(strawberry.Schema):
@@ -45,6 +42,16 @@ class _Schema(strawberry.Schema):
         allowed = set(allowed_operation_types or OperationType) - {OperationType.SUBSCRIPTION}
         return await super().execute(query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions)
 
+    async def _prepare_operation_async(
+        self, context: ExecutionContext, extensions_runner: SchemaExtensionsRunner
+    ) -> PreExecutionError | None:
+        """What an extension refuses is told like what the library finds wrong by itself, in streams too."""
+        try:
+            return await super()._prepare_operation_async(context, extensions_runner)
+        except GraphQLError as error:
+            context.pre_execution_errors = [error]
+            return PreExecutionError(data=None, errors=[error])
+
     def process_errors(self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None) -> None:
         """Nothing is logged here: expected errors are no news, and masking logs the others under their ids."""
 
@@ -59,12 +66,8 @@ schema = _Schema(
     extensions=[
         ObserveOperations,
         MaskUnexpectedErrors,
+        PrepareDocuments,
         LimitOperations,
-        lambda: MaxTokensLimiter(max_token_count=MAX_TOKENS),
-        lambda: MaxAliasesLimiter(max_alias_count=MAX_ALIASES),
-        lambda: QueryDepthLimiter(max_depth=MAX_DEPTH),
-        lambda: ParserCache(maxsize=CACHED_DOCUMENTS),
-        lambda: ValidationCache(maxsize=CACHED_DOCUMENTS),
     ],
 )
 

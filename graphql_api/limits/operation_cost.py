@@ -3,12 +3,15 @@
 A field costs what `@cost` declares beside it, or else 1 when it leads to an object and 0 when it is a leaf. Below a connection's `edges`
 and `nodes` everything costs as often as the page is long (`first`, `last`, or the default). It is an upper bound: a field asked for twice
 is counted twice, and so is each branch of a union. Fragments are counted once and used as often as they are spread, so the time that this
-takes grows with the document and not with what it stands for.
+takes grows with the document and not with what it stands for. The schema's own lists, which introspection reads, count with their mean
+length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sized
+from functools import lru_cache
 from typing import Any
 
 from graphql import (
@@ -17,17 +20,22 @@ from graphql import (
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLCompositeType,
+    GraphQLEnumType,
     GraphQLField,
+    GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLObjectType,
     GraphQLSchema,
     InlineFragmentNode,
     IntValueNode,
     OperationDefinitionNode,
+    SchemaMetaFieldDef,
     SelectionSetNode,
+    TypeMetaFieldDef,
     ValueNode,
     VariableNode,
     get_named_type,
+    is_abstract_type,
     is_composite_type,
 )
 from graphql.language import BooleanValueNode
@@ -35,8 +43,9 @@ from graphql.language import BooleanValueNode
 from graphql_api.limits.cost_directive import Cost
 from graphql_api.relay.connections import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 
-INTROSPECTION = frozenset({"__schema", "__type"})
-_INTROSPECTION_COST = 100
+INTROSPECTION: Mapping[str, GraphQLField] = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
+CEILING = 2**53 - 1
+"""The greatest cost that is told: past it JSON numbers lose digits."""
 _PAGED = frozenset({"edges", "nodes"})
 
 
@@ -53,7 +62,7 @@ class OperationCost:
         self.introspects = False
         root = schema.get_root_type(operation.operation)
         assert root is not None
-        self.total = self._selections(operation.selection_set, root, page=1)
+        self.total = min(self._selections(operation.selection_set, root, page=1), CEILING)
 
     def _selections(self, selections: SelectionSetNode | None, type: GraphQLCompositeType, *, page: int) -> int:
         """`page` is the length of the page that `type` stands for, when it is a connection."""
@@ -81,17 +90,18 @@ class OperationCost:
 
     def _field(self, node: FieldNode, parent: GraphQLCompositeType, page: int) -> int:
         name = node.name.value
-        if name in INTROSPECTION:
-            self.introspects = True
-            return _INTROSPECTION_COST
-        if not isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) or name not in parent.fields:
+        self.introspects = self.introspects or name in INTROSPECTION
+        field = INTROSPECTION.get(name) or (
+            parent.fields.get(name) if isinstance(parent, GraphQLObjectType | GraphQLInterfaceType) else None
+        )
+        if field is None:
+            # `__typename`, which everything has.
             return 0
-        field = parent.fields[name]
         type = get_named_type(field.type)
         if not is_composite_type(type):
             return weight_of(field, leaf=True)
         below = self._selections(node.selection_set, type, page=self._page(node, field))
-        times = page if name in _PAGED else 1
+        times = page if name in _PAGED else introspected(self._schema).get((parent.name, name), 1)
         return times * (weight_of(field, leaf=False) + below)
 
     def _page(self, node: FieldNode, field: GraphQLField) -> int:
@@ -130,3 +140,23 @@ def weight_of(field: GraphQLField, *, leaf: bool) -> int:
     """What the field costs by itself."""
     declared = getattr(field.extensions.get("strawberry-definition"), "directives", ())
     return next((directive.weight for directive in declared if isinstance(directive, Cost)), 0 if leaf else 1)
+
+
+@lru_cache(maxsize=1)
+def introspected(schema: GraphQLSchema) -> Mapping[tuple[str, str], int]:
+    """The mean lengths of the lists that tell about the schema, by type and field: over all types, those without such a list included."""
+    types = [type for type in schema.type_map.values() if not type.name.startswith("__")]
+    fields = [field for type in types if isinstance(type, GraphQLObjectType | GraphQLInterfaceType) for field in type.fields.values()]
+    return {
+        ("__Schema", "types"): len(schema.type_map),
+        ("__Schema", "directives"): len(schema.directives),
+        ("__Type", "fields"): _mean(len(fields), types),
+        ("__Type", "inputFields"): _mean(sum(len(type.fields) for type in types if isinstance(type, GraphQLInputObjectType)), types),
+        ("__Type", "enumValues"): _mean(sum(len(type.values) for type in types if isinstance(type, GraphQLEnumType)), types),
+        ("__Type", "possibleTypes"): _mean(sum(len(schema.get_possible_types(type)) for type in types if is_abstract_type(type)), types),
+        ("__Field", "args"): _mean(sum(len(field.args) for field in fields), fields),
+    }
+
+
+def _mean(total: int, of: Sized) -> int:
+    return math.ceil(total / max(1, len(of)))

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from graphql_api.http import MAX_BODY_BYTES, RESPONSE_TYPE
-from graphql_api.schema import MAX_ALIASES, MAX_DEPTH
+from graphql_api.limits.depth import MAX_DEPTH
+from graphql_api.limits.documents import MAX_ALIASES
 from tests.fixtures.api import Api, Client
 
 NEW = {"accept": RESPONSE_TYPE}

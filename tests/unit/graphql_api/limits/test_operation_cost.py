@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from graphql import get_operation_ast, parse, validate
+from graphql import get_introspection_query, get_operation_ast, parse, validate
 
 from graphql_api.limits.limits import Limits
-from graphql_api.limits.operation_cost import OperationCost
+from graphql_api.limits.operation_cost import CEILING, OperationCost
 from graphql_api.schema import schema
 from tests.integration.graphql_api.test_reads import DASHBOARD
 
@@ -77,10 +77,23 @@ def test_one_of_several_operations() -> None:
 
 
 def test_fragments_that_stand_for_much_are_counted_in_no_time() -> None:
-    """Forty fragments, each of which spreads the next one ten times: 10**39 fields."""
+    """Forty fragments, each of which spreads the next one ten times: 10**39 fields, more than can be told."""
     fragments = "".join(f" fragment F{i} on Query {{ {f'...F{i + 1} ' * 10} }}" for i in range(39))
     found = cost("{ ...F0 }" + fragments + " fragment F39 on Query { viewer { tenant } }")
-    assert found.total == 10**39
+    assert found.total == CEILING
+
+
+@pytest.mark.parametrize("options", [{}, {"specified_by_url": True, "directive_is_repeatable": True, "input_value_deprecation": True}])
+def test_what_tools_ask_about_the_schema_is_well_within_the_limit(options: dict[str, bool]) -> None:
+    found = cost(get_introspection_query(**options))
+    assert found.introspects
+    assert 10_000 < found.total < Limits().operation_cost / 2
+
+
+def test_introspection_that_multiplies_itself_costs_what_it_gives() -> None:
+    names = "".join(f"a{i}: name " for i in range(10))
+    times = " ".join(f"f{i}: fields {{ type {{ g{i}: fields {{ type {{ {names} }} }} }} }}" for i in range(10))
+    assert cost(f"{{ __schema {{ types {{ {times} }} }} }}").total > 20_000
 
 
 def test_questions_about_the_schema_are_told() -> None:

@@ -1,0 +1,111 @@
+"""Documents on their way in: parsed and validated in bounded time and memory, and remembered.
+
+What graphql-core bounds itself: tokens and comments, nesting within a definition and through fragments, and the comparisons of fields that
+share a name. Here the rest is bounded by counting, before any rule looks at the document.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from graphql import (
+    DirectiveNode,
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    GraphQLError,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    Node,
+    parse,
+    specified_rules,
+    validate,
+)
+
+from domain.text import readable
+from graphql_api.limits.depth import MaxDepth
+from graphql_api.limits.refusals import Refusal
+
+MAX_TOKENS = 5_000
+MAX_FIELDS = 500
+MAX_ALIASES = 50
+MAX_FRAGMENTS = 100
+MAX_DIRECTIVES = 100
+MAX_FIELD_DIRECTIVES = 5
+MAX_NAME = 200
+MAX_ERRORS = 10
+MAX_MESSAGE = 500
+MAX_LOCATIONS = 10
+
+_CACHED_DOCUMENTS = 250
+_CACHED_LENGTH = 10_000
+"""A parsed document of 5,000 tokens takes 2 MB: what is remembered is bounded in both directions."""
+
+_RULES = (*specified_rules, MaxDepth)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A document that may be executed when there are no `errors`."""
+
+    document: DocumentNode
+    errors: tuple[GraphQLError, ...]
+
+
+def prepared(schema: GraphQLSchema, source: str) -> Prepared:
+    """Raises `GraphQLError` for what cannot be parsed, or is past a limit."""
+    try:
+        return (_remembered if len(source) <= _CACHED_LENGTH else _prepare)(schema, source)
+    except GraphQLSyntaxError as error:
+        raise _short(error) from None
+
+
+def _prepare(schema: GraphQLSchema, source: str) -> Prepared:
+    document = parse(source, max_tokens=MAX_TOKENS)
+    _check_counts(document)
+    return Prepared(document, tuple(map(_short, validate(schema, document, _RULES, max_errors=MAX_ERRORS))))
+
+
+def _short(error: GraphQLError) -> GraphQLError:
+    """The error without most of what it may quote: the client has its own document."""
+    if isinstance(error, Refusal):
+        return error
+    positions = list(error.positions)[:MAX_LOCATIONS] if error.positions else None
+    return GraphQLError(readable(error.message, limit=MAX_MESSAGE), source=error.source, positions=positions)
+
+
+_remembered = lru_cache(maxsize=_CACHED_DOCUMENTS)(_prepare)
+
+
+def _check_counts(document: DocumentNode) -> None:
+    seen: Counter[str] = Counter()
+    limits = {"fields": MAX_FIELDS, "aliases": MAX_ALIASES, "fragments": MAX_FRAGMENTS, "directives": MAX_DIRECTIVES}
+    for node in _nodes(document):
+        seen["fields"] += isinstance(node, FieldNode)
+        seen["aliases"] += isinstance(node, FieldNode) and node.alias is not None
+        seen["fragments"] += isinstance(node, FragmentDefinitionNode)
+        seen["directives"] += isinstance(node, DirectiveNode)
+        if len(getattr(node, "directives", None) or ()) > MAX_FIELD_DIRECTIVES:
+            raise Refusal(f"One place of the document has more than {MAX_FIELD_DIRECTIVES} directives.")
+        if isinstance(value := getattr(node, "value", None), str) and node.kind == "name" and len(value) > MAX_NAME:
+            raise Refusal(f"A name in the document is longer than {MAX_NAME} characters.")
+    for what, limit in limits.items():
+        if seen[what] > limit:
+            raise Refusal(f"The document has more than {limit} {what}.")
+
+
+def _nodes(document: DocumentNode) -> Iterator[Node]:
+    """Every node, without recursion."""
+    waiting: list[Node] = [document]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for key in node.keys:
+            part = getattr(node, key, None)
+            if isinstance(part, Node):
+                waiting.append(part)
+            elif isinstance(part, list | tuple):
+                waiting.extend(element for element in part if isinstance(element, Node))
