@@ -121,7 +121,9 @@ class OperationCost:
 
     def _value(self, node: ValueNode) -> Any:
         if isinstance(node, VariableNode):
-            return self._variables.get(node.name.value)
+            value = self._variables.get(node.name.value)
+            # JSON's `100.0`: the executor takes it for the integer that it is.
+            return int(value) if isinstance(value, float) and value.is_integer() else value
         if isinstance(node, IntValueNode):
             return int(node.value)
         return node.value if isinstance(node, BooleanValueNode) else None

@@ -71,6 +71,12 @@ def test_variables_count() -> None:
     assert cost(document, yes=False, n="9").total == 1 + 20
 
 
+@pytest.mark.parametrize("number", [100, 100.0])
+def test_a_number_costs_what_it_is_however_it_is_written(number: float) -> None:
+    """JSON's `100.0` is good for an Int: they must make nothing cheaper."""
+    assert cost("query ($n: Int) { ingestions(first: $n) { nodes { id } } }", n=number).total == 1 + 100
+
+
 def test_one_of_several_operations() -> None:
     document = "query A { viewer { tenant } } query B { ingestions(first: 9) { nodes { id } } }"
     assert [cost(document, operation=name).total for name in "AB"] == [1, 10]
