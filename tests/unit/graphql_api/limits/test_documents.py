@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from graphql import GraphQLError
+from graphql import GraphQLError, get_introspection_query, parse, validate
+from graphql.validation.rules import overlapping_fields_can_be_merged
 
 from graphql_api.limits.depth import MAX_DEPTH
 from graphql_api.limits.documents import (
@@ -21,6 +22,7 @@ from graphql_api.limits.documents import (
     prepared,
 )
 from graphql_api.schema import schema
+from tests.integration.graphql_api.test_reads import DASHBOARD
 
 SECONDS = 3.0
 """About ten times what the worst of them takes on a machine that does nothing else."""
@@ -41,10 +43,14 @@ HOSTILE = {
     "the same fields, nested": "{" + "viewer { tenant } " * (MAX_FIELDS // 2) + "}",
     "fields that conflict": "{" + "a: viewer { tenant } a: ingestions { totalCount } " * (MAX_ALIASES // 2) + "}",
     "the same arguments": "{" + 'ingestions(first: 1, last: 2, after: "a", before: "b") { totalCount } ' * 200 + "}",
+    "the same arguments of a long text": "{" + f'__typename(a: "{"x" * 1_900}") ' * (MAX_FIELDS - 20) + "}",
+    "the same valid arguments": "{" + f'node(id: "{"x" * 3_500}") {{ id }} ' * (MAX_FIELDS // 2) + "}",
+    "many operations with the same variables": " ".join(f"query Q{i}($v: String) {{ ...F }}" for i in range(50))
+    + f" fragment F on Query {{ ingestions(filter: {{{'nameContains: $v ' * 1_050}}}) {{ totalCount }} }}",
     "many fragments side by side": "{ "
     + " ".join(f"...F{i}" for i in range(MAX_FRAGMENTS))
     + " }"
-    + "".join(f" fragment F{i} on Query {{ viewer {{ {'tenant ' * 8} }} }}" for i in range(MAX_FRAGMENTS)),
+    + "".join(f" fragment F{i} on Query {{ viewer {{ {'tenant ' * 3} }} }}" for i in range(MAX_FRAGMENTS)),
     "fragments that double": _chain(MAX_FRAGMENTS - 1, 2),
     "fragments that multiply": _chain(60, 15),
     "a cycle": "{ ...A ...A } fragment A on Query { ...B ...B } fragment B on Query { ...A ...A }",
@@ -102,6 +108,27 @@ def test_more_than_the_limit_is_refused_by_its_name(document: str, message: str)
     assert (problem.message, problem.extensions) == (message, {"code": "LIMIT_EXCEEDED"})
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        "{" + "__typename(a: 1, b: 2) " * 480 + "}",
+        HOSTILE["the same valid arguments"],
+        HOSTILE["many fragments side by side"],
+        HOSTILE["many operations with the same variables"],
+    ],
+)
+def test_fields_that_share_a_name_are_compared_so_often_and_no_more(document: str) -> None:
+    [problem] = _problems(document)
+    message = "The document repeats its fields too often, or nests them too deeply, to be checked."
+    assert (problem.message, problem.extensions) == (message, {"code": "LIMIT_EXCEEDED"})
+
+
+def test_what_tools_and_people_send_is_far_from_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlapping_fields_can_be_merged, "MAX_COMPLEXITY_BUDGET", 0)
+    for document in (get_introspection_query(), DASHBOARD):
+        assert validate(schema._schema, parse(document)) == []
+
+
 def test_more_tokens_than_the_limit_are_refused() -> None:
     [problem] = _problems("{" + " __typename" * MAX_TOKENS + "}")
     assert f"more than {MAX_TOKENS} tokens" in problem.message
@@ -110,7 +137,8 @@ def test_more_tokens_than_the_limit_are_refused() -> None:
 @pytest.mark.parametrize(
     "document",
     [
-        "{" + "viewer { role } " * (MAX_FIELDS // 2) + "}",
+        " ".join(f"query Q{i} {{ viewer {{ role }} }}" for i in range(MAX_FIELDS // 2)),
+        "{" + "viewer { role tenant } " * 100 + "}",
         "{" + " ".join(f"a{i}: __typename" for i in range(MAX_ALIASES)) + "}",
         "{" + " __typename @include(if: true)" * MAX_DIRECTIVES + "}",
         _deep(MAX_DEPTH - 1),
