@@ -21,7 +21,7 @@ from autoloader.background import Background
 from autoloader.observed_services import observed
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
-from autoloader.telemetry import in_use, metrics_page, open_measuring
+from autoloader.telemetry import metrics_page, open_measuring
 from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.activity.feed import ActivityFeed
@@ -63,7 +63,7 @@ from integrations.object_store.stores import ConfiguredObjectStores
 from integrations.telemetry.metrics import Metrics
 from persistence.activity import SqlActivityLog
 from persistence.backlog import read_backlog
-from persistence.database import connection, open_database
+from persistence.database import connection, connections_in_use, open_database, waiting_for_connections
 from persistence.directory import SqlDirectory
 from persistence.listening import SqlNotifications
 from persistence.migrations.revisions import newest_is_present, newest_revision
@@ -120,7 +120,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         # Sees all tenants' rows, counts them, and can do no more with them.
         watching = open_database(database_url, pool_size=1, read_only=True, statement_timeout_seconds=_WATCHING_SECONDS)
         stack.push_async_callback(watching.dispose)
-        measuring.metrics.watch_pools({"tenants": partial(in_use, database), "directory": partial(in_use, across_tenants)})
+        for pool, opened in (("tenants", database), ("directory", across_tenants)):
+            measuring.metrics.watch_pool(pool, partial(connections_in_use, opened), partial(waiting_for_connections, opened))
         await asyncio.to_thread(newest_revision)
         stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
         stack.callback(stores.close)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import pydantic
 import typer
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
 
@@ -169,6 +171,10 @@ def _given(**options: object) -> dict[str, object]:
 def _settings(**options: Any) -> Settings:
     try:
         settings = Settings(**options)
+    except SettingsError as error:
+        # The library's own error holds the value, and with it perhaps secrets.
+        field = re.search(r'field "(\w+)"', str(error))
+        _stop(f"AUTOLOADER_{field[1].upper() if field else '...'}: cannot be read as JSON")
     except pydantic.ValidationError as error:
         _stop("; ".join(f"AUTOLOADER_{'__'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()))
     set_up_logging(settings)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
 from domain.log_fields import bound_fields
 
@@ -148,11 +147,8 @@ def secrets_of(settings: Settings) -> Iterable[str]:
     """What must not be shown of the settings, also as it stands in URLs."""
     given: list[str | None] = []
     if settings.database_url is not None:
-        try:
-            password = make_url(settings.database_url.get_secret_value()).password
-            given.append(None if password is None else str(password))
-        except ArgumentError:
-            given.append(settings.database_url.get_secret_value())
+        password = make_url(settings.database_url.get_secret_value()).password
+        given.append(None if password is None else str(password))
     if settings.metrics_token is not None:
         given.append(settings.metrics_token.get_secret_value())
     for credential in settings.credentials.values():

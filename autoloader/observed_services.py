@@ -6,6 +6,7 @@ import inspect
 from typing import Any, TypeVar, cast
 
 from domain.ports.telemetry import Telemetry, Work
+from domain.runs.entities import Run
 
 S = TypeVar("S")
 
@@ -28,8 +29,11 @@ class _Observed:
         call = f"{type(self._service).__name__}.{name}"
 
         async def measured(*args: Any, **kwargs: Any) -> Any:
-            with self._telemetry.during(Work.SERVICE_CALL, call):
-                return await method(*args, **kwargs)
+            with self._telemetry.during(Work.SERVICE_CALL, call) as observation:
+                result = await method(*args, **kwargs)
+                if isinstance(result, Run):
+                    observation.facts["run_id"] = str(result.id)
+                return result
 
         setattr(self, name, measured)
         return measured

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from autoloader.cost_settings import CostRatesSettings
 from autoloader.logs import LogFormat
@@ -83,12 +85,25 @@ class Settings(BaseSettings):
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")
     documents: Path | None = Field(default=None, description="The manifest of persisted documents; see `autoloader documents`.")
     free_documents_role: Role = Field(default=Role.VIEWER, description="What it takes to send documents that are not persisted.")
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What the log tells, and what is worse.")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="How a line of the log is written: text, or json.")
     metrics_token: SecretStr | None = Field(default=None, min_length=16, description="What scrapers of /metrics send as a bearer token.")
     otlp_endpoint: str | None = Field(
-        default=None, pattern=r"^https?://", description="An OpenTelemetry collector's base URL (OTLP over HTTP); no traces unless set."
+        default=None,
+        # No user in it: OTEL_EXPORTER_OTLP_HEADERS carries what lets us in.
+        pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$",
+        description="An OpenTelemetry collector's base URL (OTLP over HTTP); no traces unless set.",
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _readable(cls, url: SecretStr | None) -> SecretStr | None:
+        try:
+            if url is not None:
+                make_url(url.get_secret_value())
+        except ArgumentError:
+            raise ValueError("is no URL of a database") from None
+        return url
 
     @field_validator("local_roots", mode="before")
     @classmethod

@@ -6,9 +6,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import QueuePool
-
 from autoloader.recently import Recently
 from autoloader.settings import Settings
 from domain.backlog import Backlog
@@ -43,10 +40,3 @@ async def metrics_page(metrics: Metrics, backlog: Recently[Backlog]) -> bytes:
         return metrics.page(await backlog())
     except UnavailableError:
         return metrics.page(None)
-
-
-def in_use(database: AsyncEngine) -> float:
-    """How many of the pool's connections are in use."""
-    pool = database.pool
-    assert isinstance(pool, QueuePool)
-    return pool.checkedout()

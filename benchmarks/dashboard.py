@@ -64,7 +64,7 @@ async def measure(report: Report, place: Path) -> None:
     with served(place) as server:
         headers = {"Authorization": f"Bearer {server.key}"}
         async with httpx.AsyncClient(base_url=server.url, headers=headers, trust_env=False, timeout=60) as http:
-            await _fill(server, http, place)
+            await fill(server.database, http, place)
             size = 0
             for _ in range(WARM_UP):
                 response = await http.post("/graphql", json={"query": DOCUMENT})
@@ -99,7 +99,8 @@ async def _row_security(server: Served, http: httpx.AsyncClient) -> tuple[float,
     return statistics.median(times["ENABLE"]), statistics.median(times["DISABLE"])
 
 
-async def _fill(server: Served, http: httpx.AsyncClient, place: Path) -> None:
+async def fill(database: str, http: httpx.AsyncClient, place: Path) -> None:
+    """1,000 ingestions with 50 runs each, in the database at a `postgresql://` URL; `http` has a key."""
     creation = {
         "name": "the first",
         "source": {"type": "LOCAL", "path": str(place / "landing"), "glob": "**/*.json"},
@@ -109,7 +110,7 @@ async def _fill(server: Served, http: httpx.AsyncClient, place: Path) -> None:
     (place / "landing").mkdir()
     created = (await http.post("/graphql", json={"query": _CREATE, "variables": {"input": creation}})).json()
     assert "id" in created["data"]["createIngestion"], created
-    connection = await asyncpg.connect(server.database)
+    connection = await asyncpg.connect(database)
     await connection.execute(_COPIES, INGESTIONS - 1)
     await connection.execute(_RUNS, RUNS_EACH)
     await connection.execute("VACUUM ANALYZE ingestions, runs")

@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 from sqlalchemy import exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from domain.errors import UnavailableError
 from persistence.row_security import TENANT_SETTING
@@ -28,6 +29,9 @@ _DOWN = (
     asyncpg.TooManyConnectionsError,
 )
 """How it shows, in the drivers' words, that there is no database to talk to."""
+
+
+_NOT_AVAILABLE = "the database is not available"
 
 
 def _dumps(value: Any) -> str:
@@ -62,6 +66,35 @@ def _setting(tenant_id: UUID | None) -> str:
     return f"{TENANT_SETTING} = '{tenant_id or ''}'"
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """Knows how many wait for a connection, be it one that is in use or one that is being made."""
+
+    # Pools log under their module's name: what this one says is the library's, and as quiet as the library is kept.
+    __module__ = AsyncAdaptedQueuePool.__module__
+    waiting = 0
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self.waiting += 1
+        try:
+            return super()._do_get()
+        finally:
+            self.waiting -= 1
+
+
+def connections_in_use(database: AsyncEngine) -> int:
+    return _pool(database).checkedout()
+
+
+def waiting_for_connections(database: AsyncEngine) -> int:
+    return _pool(database).waiting
+
+
+def _pool(database: AsyncEngine) -> _Pool:
+    pool = database.pool
+    assert isinstance(pool, _Pool)
+    return pool
+
+
 def open_database(
     url: str,
     *,
@@ -77,6 +110,7 @@ def open_database(
     """
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
+        poolclass=_Pool,
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=10,
@@ -138,4 +172,9 @@ def _told() -> Iterator[None]:
         yield
     except _DOWN as error:
         # The cause goes to logs; its words name hosts and users.
-        raise UnavailableError("the database is not available") from error
+        raise UnavailableError(_NOT_AVAILABLE) from error
+    except exc.DBAPIError as error:
+        # A wrong password, say, comes as no more than this, around what the driver said.
+        if isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
+            raise UnavailableError(_NOT_AVAILABLE) from error
+        raise

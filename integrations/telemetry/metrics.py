@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -42,6 +42,8 @@ class Metrics:
         self._owner = Gauge(
             "autoloader_background_owner", "1 while this process holds the lock of the background work.", registry=self.registry
         )
+        self._in_use = self._gauge("pool_connections_in_use", "Database connections in use.", ["pool"])
+        self._waiting = self._gauge("pool_waiting", "Who waits for a database connection.", ["pool"])
         self._observe: dict[Work, Callable[[Observation, str, float], None]] = {
             Work.OPERATION: lambda seen, outcome, seconds: self._operations.labels(seen.name, outcome).observe(seconds),
             Work.LOADER_BATCH: self._observe_loader_batch,
@@ -78,11 +80,10 @@ class Metrics:
     def owns_background(self, owns: bool) -> None:
         self._owner.set(owns)
 
-    def watch_pools(self, in_use: Mapping[str, Callable[[], float]]) -> None:
-        """How many connections of each pool are in use, asked when somebody looks."""
-        gauge = Gauge("autoloader_pool_connections_in_use", "Database connections in use.", ["pool"], registry=self.registry)
-        for pool, ask in in_use.items():
-            gauge.labels(pool).set_function(ask)
+    def watch_pool(self, pool: str, in_use: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """How many connections are in use and how many wait for one, asked when somebody looks."""
+        self._in_use.labels(pool).set_function(in_use)
+        self._waiting.labels(pool).set_function(waiting)
 
     def page(self, backlog: Backlog | None) -> bytes:
         """The exposition. `backlog` is None when the database does not tell: its gauges are absent then, rather than old."""
@@ -94,6 +95,9 @@ class Metrics:
 
     def _histogram(self, name: str, help: str, labels: list[str], buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"autoloader_{name}", help, labels, buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, help: str, labels: list[str]) -> Gauge:
+        return Gauge(f"autoloader_{name}", help, labels, registry=self.registry)
 
     def _counter(self, name: str, help: str, labels: list[str]) -> Counter:
         return Counter(f"autoloader_{name}", help, labels, registry=self.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from uuid import UUID
 
 from opentelemetry import context
 from opentelemetry.context import Context
@@ -12,10 +13,11 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from domain.ports.telemetry import Observation, Outcome, Work
+from integrations.telemetry.run_traces import RunIds, first_span, opening
 
 _PREFIX = "autoloader."
 _EXPORT_SECONDS = 5.0
@@ -32,8 +34,7 @@ class Spans:
 
         Of an error it tells the kind alone: its words may hold anything.
         """
-        kind = SpanKind.SERVER if work is Work.OPERATION else SpanKind.INTERNAL
-        span = self._tracer.start_span(work.value, kind=kind)
+        span = self._started(work, observation)
         with _current(set_span_in_context(span)):
             try:
                 yield
@@ -43,11 +44,20 @@ class Spans:
             finally:
                 span.update_name(f"{work.value} {observation.name}")
                 span.set_attributes({_PREFIX + name: value for name, value in observation.facts.items()})
+                if work is Work.SERVICE_CALL and "run_id" in observation.facts:
+                    span.add_link(first_span(UUID(str(observation.facts["run_id"]))))
                 if observation.outcome is not None:
                     span.set_attribute(f"{_PREFIX}outcome", observation.outcome.value)
                 if observation.outcome is Outcome.ERROR:
                     span.set_status(Status(StatusCode.ERROR))
                 span.end()
+
+    def _started(self, work: Work, observation: Observation) -> Span:
+        if work is not Work.RUN:
+            return self._tracer.start_span(work.value, kind=SpanKind.SERVER if work is Work.OPERATION else SpanKind.INTERNAL)
+        # Part of nothing else, whoever executes it.
+        with opening(UUID(str(observation.facts["run_id"]))):
+            return self._tracer.start_span(work.value, context=Context(), kind=SpanKind.CONSUMER)
 
     def continuing(self, headers: Mapping[str, str]) -> AbstractContextManager[None]:
         return _current(self._propagator.extract(headers))
@@ -68,7 +78,7 @@ def _current(entered: Context) -> Iterator[None]:
 async def open_spans(endpoint: str) -> AsyncIterator[Spans]:
     """`endpoint` is the collector's base URL. What has not been sent is sent when the block ends, for a bounded time."""
     # No globals: nothing else of this process is traced.
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "autoloader"}), shutdown_on_exit=False)
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "autoloader"}), id_generator=RunIds(), shutdown_on_exit=False)
     provider.add_span_processor(processor_to(endpoint))
     try:
         yield Spans(provider.get_tracer("autoloader"))

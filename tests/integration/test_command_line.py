@@ -78,5 +78,24 @@ def test_a_setting_that_makes_no_sense_is_named(home: Path, monkeypatch: pytest.
     assert result.output.startswith("autoloader: AUTOLOADER_PORT: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AUTOLOADER_CREDENTIALS", '{"lab": {"secret_access_key": "hidden-word"'),
+        ("AUTOLOADER_METRICS_TOKEN", "hidden-word"),
+        ("AUTOLOADER_DATABASE_URL", "no url, with a hidden-word"),
+        ("AUTOLOADER_OTLP_ENDPOINT", "http://me:hidden-word@collector:4318"),
+        ("AUTOLOADER_LOG_LEVEL", "hidden-word"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_and_not_shown(home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+    assert result.output.startswith(f"autoloader: {name}: ")
+    assert len(result.output.splitlines()) == 1
+    assert "hidden-word" not in result.output
+
+
 def test_the_committed_schema_is_the_codes_schema() -> None:
     assert CliRunner().invoke(app, ["schema", "export", "--check"]).exit_code == 0

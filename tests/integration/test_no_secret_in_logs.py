@@ -9,14 +9,14 @@ import logging
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.application import background_work, credential, engine_settings, open_application
 from autoloader.settings import CredentialSettings, Settings
 from domain.api_keys import generate_key
-from domain.errors import DomainError
+from domain.errors import DomainError, UnavailableError
 from domain.ingestions.entities import Source, SourceType
 from domain.tenants import Grants
 from integrations.object_store.stores import ConfiguredObjectStores
@@ -76,6 +76,14 @@ async def test_a_database_that_cannot_be_reached_is_told_without_its_password(tm
     for told in (str(refused.value), page, log_lines.unredacted.getvalue()):
         assert PASSWORD not in told
     assert "autoloader_database_up 0.0" in page
+
+
+async def test_a_database_that_refuses_the_password_is_not_available(tmp_path: Path, database_url: str, log_lines: LogLines) -> None:
+    refused = make_url(database_url).set(password=PASSWORD).render_as_string(hide_password=False)
+    async with open_application(settings(tmp_path), refused) as application:
+        with pytest.raises(UnavailableError, match="the database is not available"):
+            await application.ensure_local_tenant()
+    assert PASSWORD not in log_lines.unredacted.getvalue()
 
 
 async def test_a_store_that_cannot_be_reached_is_told_without_its_secrets(log_lines: LogLines) -> None:

@@ -9,13 +9,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID, uuid4
 
 import duckdb
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from domain.ports.telemetry import Work
+from domain.runs.entities import Run
+from graphql_api.relay.ids import decode_id
 from integrations.telemetry.metrics import Metrics
 from integrations.telemetry.recorder import Recorder
 from integrations.telemetry.spans import open_spans
@@ -103,6 +108,37 @@ async def test_a_run_is_a_tree_of_its_stages(spans: Spans, running: Running) -> 
         ("operation mutation", [("service call IngestionService.create_ingestion", [])]),
         ("operation mutation", [("service call RunService.run_ingestion", [])]),
     ]
+
+
+async def test_a_runs_trace_has_its_id_and_the_call_that_queued_it_links_there(spans: Spans, running: Running) -> None:
+    lay_json(running.landing, "a.json", [{"id": 1}])
+    run = await running.run(await running.create("events"))
+    await settled(spans)
+    run_id = decode_id(Run, run["id"])
+    assert isinstance(run_id, UUID)
+    [executed], [queued] = spans.named("run execute"), spans.named("service call RunService.run_ingestion")
+    assert (executed.parent, executed.context.trace_id) == (None, run_id.int)
+    stages = [span for name in ("stage discover", "batch load", "stage complete") for span in spans.named(name)]
+    assert [span.context.trace_id for span in stages] == [run_id.int] * 3
+    [link] = queued.links
+    assert (link.context.trace_id, link.context.span_id) == (executed.context.trace_id, executed.context.span_id)
+    assert queued.context.trace_id != run_id.int
+
+
+async def test_a_run_is_part_of_nothing_whoever_executes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter, run_id = InMemorySpanExporter(), uuid4()
+    monkeypatch.setattr("integrations.telemetry.spans.processor_to", lambda _: SimpleSpanProcessor(exporter))
+    async with open_spans("http://collector.test") as opened:
+        recorder = Recorder(Metrics(), opened)
+        with (
+            recorder.during(Work.SERVICE_CALL, "around"),
+            recorder.during(Work.RUN, "execute", run_id=str(run_id)),
+            recorder.during(Work.STAGE, "start"),
+        ):
+            pass
+    assert Spans(exporter).trees() == [("service call around", []), ("run execute", [("stage start", [])])]
+    ids = [span.context.span_id for span in exporter.get_finished_spans()]
+    assert len(set(ids)) == 3
 
 
 async def test_a_run_that_fails_says_where(spans: Spans, running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
