@@ -29,7 +29,7 @@ from strawberry.types.unset import UnsetType
 from domain.errors import LimitExceededError, UnavailableError
 from domain.tenants import Principal
 from graphql_api.context import Context, Services
-from graphql_api.limits.preparation import DOCUMENT_ID
+from graphql_api.limits.preparation import by_id
 from graphql_api.limits.refusals import Refusal
 from graphql_api.loaders import Loaders
 from graphql_api.masking import INTERNAL_ERROR
@@ -131,8 +131,8 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
         assert isinstance(data, GraphQLRequestData)
         if not data.query:
             given = request.query_params if request.method == "GET" else cast(dict[str, object], self.decode_json(await request.get_body()))
-            if DOCUMENT_ID in given:
-                data.extensions = {**(data.extensions or {}), DOCUMENT_ID: given[DOCUMENT_ID]}
+            if isinstance(id := given.get("documentId"), str) and id:
+                data.query = by_id(id)
         return data
 
     async def execute_single(

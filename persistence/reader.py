@@ -17,7 +17,7 @@ from domain.runs.totals import RunTotals
 from persistence.database import connection
 from persistence.mapping import columns_of, entity_of
 from persistence.relations import count_statement, nodes_statement, page_statement
-from persistence.stats import run_totals_statement, stats_statement
+from persistence.stats import COUNTED, run_totals_statement, stats_statement
 
 E = TypeVar("E")
 
@@ -54,10 +54,11 @@ class SqlReader:
     async def stats(self, ingestion_ids: Sequence[UUID]) -> Sequence[IngestionStats]:
         counts: list[list[FileCount]] = [[] for _ in ingestion_ids]
         moments: list[tuple[datetime | None, datetime | None]] = [(None, None) for _ in ingestion_ids]
-        for place, oldest_waiting_at, last_success_at, status, *sums in await self._rows(stats_statement(self._tenant_id, ingestion_ids)):
+        statement = stats_statement(self._tenant_id, ingestion_ids)
+        for place, oldest_waiting_at, last_success_at, status, absent, *sums in await self._rows(statement):
             moments[place - 1] = oldest_waiting_at, last_success_at
             if status is not None:
-                counts[place - 1].append(FileCount(status, *sums))
+                counts[place - 1].append(FileCount(status, absent=absent, **dict(zip(COUNTED, sums, strict=True))))
         return [
             IngestionStats.of(found, oldest_waiting_at=waiting, last_success_at=success)
             for found, (waiting, success) in zip(counts, moments, strict=True)

@@ -18,17 +18,19 @@ from sqlalchemy import (
     cast,
     column,
     delete,
+    false,
     func,
     insert,
     literal,
     select,
+    text,
     true,
     union_all,
 )
 
 from domain.ledger.entities import FileStatus
 from domain.runs.entities import RunStatus, RunTrigger
-from persistence.tables import file_count_changes, processed_files, runs
+from persistence.tables import file_count_changes, ingestions, processed_files, runs
 
 COUNTED = ("files", "size_bytes", "rows", "rows_skipped", "rows_rescued")
 """What is summed of files, as `FileCount` names it."""
@@ -37,8 +39,8 @@ COUNTED = ("files", "size_bytes", "rows", "rows_skipped", "rows_rescued")
 def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[Any]:
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), when its oldest waiting file was discovered, when a run ended
 
-    SUCCESS last, a status and its sums (`COUNTED`). A row for each status in which there are files, one without a status for an
-    ingestion that has none.
+    SUCCESS last, a status, whether its files are absent by a refresh, and their sums (`COUNTED`). A row for each status in which
+    there are files (two for SUCCESS when some are absent), one without a status for an ingestion that has none.
     """
     given = _given(ingestion_ids)
     waiting = (
@@ -62,12 +64,21 @@ def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[An
         .correlate(given)
         .scalar_subquery()
     )
-    told = select(given.c.place, given.c.id, waiting.label("oldest_waiting_at"), success.label("last_success_at")).cte("told")
+    generation = (
+        select(ingestions.c.generation)
+        .where(ingestions.c.tenant_id == tenant_id, ingestions.c.id == given.c.id)
+        .correlate(given)
+        .scalar_subquery()
+    )
+    told = select(
+        given.c.place, given.c.id, generation.label("generation"), waiting.label("oldest_waiting_at"), success.label("last_success_at")
+    ).cte("told")
     changes = file_count_changes.c
+    absent = changes.generation.is_not(None) & (changes.generation != told.c.generation)
     counts = (
-        select(changes.status, *_sums(file_count_changes))
+        select(changes.status, func.coalesce(absent, false()).label("absent"), *_sums(file_count_changes))
         .where(changes.tenant_id == tenant_id, changes.ingestion_id == told.c.id)
-        .group_by(changes.status)
+        .group_by(changes.status, text("2"))
         .having(func.sum(changes.files) != 0)
         .correlate(told)
         .lateral("counts")
@@ -133,7 +144,7 @@ def compaction_statement(limit: int) -> Select[Any]:
     )
     taken = union_all(select(fresh.c.id), select(earlier.c.id)).subquery("taken")
     gone = delete(file_count_changes).where(changes.id == taken.c.id).returning(*changes).cte("gone")
-    names = ("tenant_id", "ingestion_id", "status")
+    names = ("tenant_id", "ingestion_id", "status", "generation")
     whose = [gone.c[name] for name in names]
     sums = _sums(gone)
     summed = insert(file_count_changes).from_select(

@@ -232,6 +232,8 @@ file_count_changes = Table(
     Column("tenant_id", Uuid, nullable=False),
     Column("ingestion_id", Uuid, nullable=False),
     enum_column("status", FileStatus),
+    # In which the loaded ones were loaded; NULL for the other statuses.
+    Column("generation", Integer),
     Column("files", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),

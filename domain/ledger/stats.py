@@ -11,7 +11,10 @@ from domain.ledger.entities import FileStatus
 
 @dataclass(frozen=True, slots=True)
 class FileCount:
-    """The files in one status, their size, and the rows that were told of them when they were settled last."""
+    """The files in one status, their size, and the rows that were told of them when they were settled last.
+
+    `absent` files were loaded, and are not in the table: a refresh has begun it anew without them.
+    """
 
     status: FileStatus
     files: int = 0
@@ -19,6 +22,7 @@ class FileCount:
     rows: int = 0
     rows_skipped: int = 0
     rows_rescued: int = 0
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,14 @@ class Backlog:
     oldest_discovered_at: datetime | None
 
 
+_NONE_ABSENT = FileCount(FileStatus.SUCCESS, absent=True)
+
+
 @dataclass(frozen=True, slots=True)
 class IngestionStats:
-    """`by_status` has each status, in the order of their declaration.
+    """`by_status` has each status, in the order of their declaration; of SUCCESS the files whose rows are in the table.
+
+    `absent` are those that were loaded before a refresh and are not in it.
 
     `last_success_at` is when a run ended SUCCESS last, None before the first.
     """
@@ -40,14 +49,17 @@ class IngestionStats:
     by_status: tuple[FileCount, ...]
     backlog: Backlog
     last_success_at: datetime | None
+    absent: FileCount = _NONE_ABSENT
 
     @classmethod
     def of(cls, counts: Iterable[FileCount], *, oldest_waiting_at: datetime | None, last_success_at: datetime | None) -> IngestionStats:
         """`counts` may leave out statuses in which there is no file."""
-        found = {count.status: count for count in counts}
+        counts = list(counts)
+        found = {count.status: count for count in counts if not count.absent}
+        absent = next((count for count in counts if count.absent), _NONE_ABSENT)
         every = tuple(found.get(status, FileCount(status)) for status in FileStatus)
         waiting = every[list(FileStatus).index(FileStatus.PENDING)]
-        return cls(every, Backlog(waiting.files, waiting.size_bytes, oldest_waiting_at), last_success_at)
+        return cls(every, Backlog(waiting.files, waiting.size_bytes, oldest_waiting_at), last_success_at, absent)
 
     def of_status(self, status: FileStatus) -> FileCount:
         return next(count for count in self.by_status if count.status is status)
@@ -55,12 +67,16 @@ class IngestionStats:
     @property
     def files(self) -> int:
         """Paths that the ledger knows: earlier versions of a path are not counted again."""
-        return sum(count.files for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
+        return self.absent.files + sum(count.files for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
 
     @property
     def size_bytes(self) -> int:
         """The size of `files`."""
-        return sum(count.size_bytes for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
+        return self.absent.size_bytes + sum(count.size_bytes for count in self.by_status if count.status is not FileStatus.SUPERSEDED)
+
+    @property
+    def files_absent_by_refresh(self) -> int:
+        return self.absent.files
 
     @property
     def bytes_loaded(self) -> int:

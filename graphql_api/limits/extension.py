@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from graphql import get_operation_ast
@@ -21,8 +21,16 @@ class LimitOperations(SchemaExtension):
 
     _shown: dict[str, int] | None = None
 
+    def on_validate(self) -> Iterator[None]:
+        if not self.execution_context.pre_execution_errors:
+            try:
+                self._refuse()
+            except Refusal as refusal:
+                # For streams it matters that this is told before the execution, not as its result.
+                self.execution_context.pre_execution_errors = [refusal]
+        yield
+
     async def on_execute(self) -> AsyncIterator[None]:
-        self._refuse()
         seconds = self._context.services.limits.seconds
         try:
             async with asyncio.timeout(seconds) as time:
@@ -44,7 +52,7 @@ class LimitOperations(SchemaExtension):
         return context
 
     def _refuse(self) -> None:
-        """Raises `Refusal`, which strawberry makes the answer in place of the execution."""
+        """Raises `Refusal`."""
         document = self.execution_context.graphql_document
         assert document is not None
         operation = get_operation_ast(document, self.execution_context.operation_name)

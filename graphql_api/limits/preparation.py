@@ -13,38 +13,35 @@ from graphql_api.context import Context
 from graphql_api.limits.documents import prepared
 from graphql_api.limits.refusals import Refusal
 
-DOCUMENT_ID = "documentId"
-"""Under this name an operation's `extensions` say which persisted document is meant, where there is no better place."""
+ID_PREFIX = "sha256:"
+"""What the ids of persisted documents begin with, and no document does: an id comes in the place of the text."""
 
 MAX_VARIABLES_DEPTH = 50
+
+
+def by_id(id: str) -> str:
+    """What comes in the place of a document's text when a client names a persisted one."""
+    return id if id.startswith(ID_PREFIX) else f"{ID_PREFIX}{id}"
 
 
 class PrepareDocuments(SchemaExtension):
     """Takes the place of strawberry's parser and validation, and of their caches."""
 
-    _id: str | None = None
     _errors: tuple[GraphQLError, ...] = ()
 
-    def on_operation(self) -> Iterator[None]:
-        id = (self.execution_context.operation_extensions or {}).get(DOCUMENT_ID)
-        if not self.execution_context.query and isinstance(id, str) and id:
-            self._id = id
-            # Without a text strawberry would say that there is none: an id that is not known stands for itself, and is refused below.
-            self.execution_context.query = self._context.services.limits.documents.get(id, id)
-        yield
-
     def on_parse(self) -> Iterator[None]:
-        limits, query = self._context.services.limits, self.execution_context.query
-        if self._id is not None and self._id not in limits.documents:
-            raise Refusal("There is no persisted document with this id.", ErrorCode.NOT_FOUND, status=404)
-        if self._id is None and not self._context.principal.role.includes(limits.free_documents_role):
+        limits, query = self._context.services.limits, self.execution_context.query or ""
+        if query.startswith(ID_PREFIX):
+            if query not in limits.documents:
+                raise Refusal("There is no persisted document with this id.", ErrorCode.NOT_FOUND, status=404)
+            query = limits.documents[query]
+        elif not self._context.principal.role.includes(limits.free_documents_role):
             message = f"Documents of your own need the role {limits.free_documents_role}: send the id of a persisted document."
             raise Refusal(message, ErrorCode.FORBIDDEN, status=403)
         if _depth(self.execution_context.variables) > MAX_VARIABLES_DEPTH:
             raise Refusal(f"The variables are nested deeper than {MAX_VARIABLES_DEPTH} levels.")
-        if query:
-            found = prepared(self.execution_context.schema._schema, query)
-            self.execution_context.graphql_document, self._errors = found.document, found.errors
+        found = prepared(self.execution_context.schema._schema, query)
+        self.execution_context.graphql_document, self._errors = found.document, found.errors
         yield
 
     def on_validate(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ from strawberry.types.graphql import OperationType
 from domain.errors import LimitExceededError, UnavailableError
 from domain.tenants import Principal
 from graphql_api.authentication import Authentication
+from graphql_api.limits.preparation import by_id
 from graphql_api.masking import shown
 from graphql_api.streams.open_streams import Ending, OpenConnection
 
@@ -153,6 +154,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
             error = shown(GraphQLError(refusal.message, original_error=refusal))
             await self.send_message({"id": message["id"], "type": "error", "payload": [error.formatted]})
         else:
+            payload: dict[str, Any] = dict(message["payload"])
+            if not payload.get("query"):
+                message["payload"]["query"] = by_id(payload["documentId"])
             await super().handle_subscribe(message)
 
 
@@ -200,7 +204,7 @@ def _is_well_formed(message: object) -> bool:
 
 def _is_operation(payload: dict[str, object]) -> bool:
     return (
-        isinstance(payload.get("query"), str)
+        isinstance(payload.get("query") or payload.get("documentId"), str)
         and isinstance(payload.get("operationName"), str | None)
         and isinstance(payload.get("variables"), dict | None)
     )

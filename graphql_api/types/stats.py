@@ -30,7 +30,12 @@ class Backlog:
 class IngestionStats:
     files: BigInt = strawberry.field(description="Paths that the ledger knows.")
     size_bytes: BigInt = strawberry.field(description="Their size.")
-    by_status: list[FileCount] = strawberry.field(description="Versions of files in each status, those with none too.")
+    by_status: list[FileCount] = strawberry.field(
+        description="Versions of files in each status, those with none too. Of SUCCESS: those whose rows are in the table."
+    )
+    files_absent_by_refresh: BigInt = strawberry.field(
+        description="Files that were loaded before a refresh and are not in the table; they are not among the SUCCESS ones here."
+    )
     bytes_loaded: BigInt = strawberry.field(description="Size of the loaded files.")
     rows_loaded: BigInt = strawberry.field(description="Rows that they have put into the table.")
     rows_skipped: BigInt = strawberry.field(description="Rows of loaded files that were left out by the bad-row policy.")

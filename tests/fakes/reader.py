@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ledger.stats import FileCount, IngestionStats
 from domain.ports.reader import Cursor, Edge, EntityId, Page, Window
@@ -59,9 +60,10 @@ class FakeReader:
 
     def _stats(self, ingestion_id: UUID) -> IngestionStats:
         files = [file for file in self._owned(ProcessedFile) if file.ingestion_id == ingestion_id]
-        groups: dict[FileStatus, list[ProcessedFile]] = defaultdict(list)
+        generation = next((i.generation for i in self._owned(Ingestion) if i.id == ingestion_id), None)
+        groups: dict[tuple[FileStatus, bool], list[ProcessedFile]] = defaultdict(list)
         for file in files:
-            groups[file.status].append(file)
+            groups[file.status, file.status is FileStatus.SUCCESS and file.generation not in (None, generation)].append(file)
         counts = [
             FileCount(
                 status,
@@ -70,10 +72,11 @@ class FakeReader:
                 rows=sum(file.rows or 0 for file in group),
                 rows_skipped=sum(file.rows_skipped or 0 for file in group),
                 rows_rescued=sum(file.rows_rescued or 0 for file in group),
+                absent=absent,
             )
-            for status, group in groups.items()
+            for (status, absent), group in groups.items()
         ]
-        waiting = min(groups[FileStatus.PENDING], key=lambda file: file.id, default=None)
+        waiting = min(groups[FileStatus.PENDING, False], key=lambda file: file.id, default=None)
         successes = [run for run in self._owned(Run) if run.ingestion_id == ingestion_id and run.status is RunStatus.SUCCESS]
         last = max(successes, key=lambda run: (run.queued_at, run.id), default=None)
         return IngestionStats.of(

@@ -19,26 +19,28 @@ _FUNCTION = """
 CREATE FUNCTION count_file_changes() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, files, size_bytes, rows, rows_skipped, rows_rescued)
-    SELECT tenant_id, ingestion_id, status,
+    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, generation, files, size_bytes, rows, rows_skipped, rows_rescued)
+    SELECT tenant_id, ingestion_id, status, CASE WHEN status = 'SUCCESS' THEN generation END,
            count(*), sum(size_bytes), coalesce(sum(rows), 0), coalesce(sum(rows_skipped), 0), coalesce(sum(rows_rescued), 0)
-    FROM after GROUP BY tenant_id, ingestion_id, status;
+    FROM after GROUP BY 1, 2, 3, 4;
   ELSIF TG_OP = 'DELETE' THEN
-    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, files, size_bytes, rows, rows_skipped, rows_rescued)
-    SELECT tenant_id, ingestion_id, status,
+    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, generation, files, size_bytes, rows, rows_skipped, rows_rescued)
+    SELECT tenant_id, ingestion_id, status, CASE WHEN status = 'SUCCESS' THEN generation END,
            -count(*), -sum(size_bytes), -coalesce(sum(rows), 0), -coalesce(sum(rows_skipped), 0), -coalesce(sum(rows_rescued), 0)
-    FROM before GROUP BY tenant_id, ingestion_id, status;
+    FROM before GROUP BY 1, 2, 3, 4;
   ELSE
-    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, files, size_bytes, rows, rows_skipped, rows_rescued)
-    SELECT tenant_id, ingestion_id, status,
+    INSERT INTO file_count_changes (tenant_id, ingestion_id, status, generation, files, size_bytes, rows, rows_skipped, rows_rescued)
+    SELECT tenant_id, ingestion_id, status, generation,
            sum(sign), sum(sign * size_bytes),
            coalesce(sum(sign * rows), 0), coalesce(sum(sign * rows_skipped), 0), coalesce(sum(sign * rows_rescued), 0)
     FROM (
-      SELECT tenant_id, ingestion_id, status, size_bytes, rows, rows_skipped, rows_rescued, 1 AS sign FROM after
+      SELECT tenant_id, ingestion_id, status, CASE WHEN status = 'SUCCESS' THEN generation END AS generation,
+             size_bytes, rows, rows_skipped, rows_rescued, 1 AS sign FROM after
       UNION ALL
-      SELECT tenant_id, ingestion_id, status, size_bytes, rows, rows_skipped, rows_rescued, -1 AS sign FROM before
+      SELECT tenant_id, ingestion_id, status, CASE WHEN status = 'SUCCESS' THEN generation END AS generation,
+             size_bytes, rows, rows_skipped, rows_rescued, -1 AS sign FROM before
     ) AS changed
-    GROUP BY tenant_id, ingestion_id, status
+    GROUP BY tenant_id, ingestion_id, status, generation
     HAVING sum(sign) <> 0 OR sum(sign * size_bytes) <> 0
         OR sum(sign * rows) <> 0 OR sum(sign * rows_skipped) <> 0 OR sum(sign * rows_rescued) <> 0;
   END IF;
@@ -46,10 +48,10 @@ BEGIN
 END $$
 """
 _COUNT_WHAT_IS_THERE = """
-INSERT INTO file_count_changes (tenant_id, ingestion_id, status, files, size_bytes, rows, rows_skipped, rows_rescued, summed)
-SELECT tenant_id, ingestion_id, status,
+INSERT INTO file_count_changes (tenant_id, ingestion_id, status, generation, files, size_bytes, rows, rows_skipped, rows_rescued, summed)
+SELECT tenant_id, ingestion_id, status, CASE WHEN status = 'SUCCESS' THEN generation END,
        count(*), sum(size_bytes), coalesce(sum(rows), 0), coalesce(sum(rows_skipped), 0), coalesce(sum(rows_rescued), 0), true
-FROM processed_files GROUP BY tenant_id, ingestion_id, status
+FROM processed_files GROUP BY 1, 2, 3, 4
 """
 _TRIGGERS = {
     "INSERT": "NEW TABLE AS after",
@@ -66,6 +68,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("ingestion_id", sa.Uuid(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=True),
         sa.Column("files", sa.BigInteger(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("rows", sa.BigInteger(), nullable=False),

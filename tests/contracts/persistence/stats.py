@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from domain.ingestions.entities import Ingestion
+from domain.ingestions.entities import Ingestion, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ledger.stats import Backlog, FileCount, IngestionStats
 from domain.ports.repositories import FileSelection
@@ -67,6 +67,24 @@ class StatsContract:
         await world.claim(ingestion, files=1)
         (stats,) = await world.reader.stats([ingestion.id])
         assert stats.backlog == Backlog(1, 100, second.discovered_at)
+
+    async def test_files_of_an_earlier_generation_are_absent(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        await world.discover(ingestion, stored_objects(3, size_bytes=7))
+        batch, (first, second) = await world.claim(ingestion, files=2)
+        async with world.begin() as tx:
+            await tx.files.mark_success(batch, [loaded(file, rows=10) for file in (first, second)], snapshot_id=1)
+            await tx.ingestions.begin_reset(ingestion.id, Reset(uuid4()), generation=2, checkpoint_path="anew")
+        (stats,) = await world.reader.stats([ingestion.id])
+        assert (stats.files, stats.files_absent_by_refresh, stats.rows_loaded, stats.bytes_loaded) == (3, 2, 0, 0)
+        assert stats.of_status(FileStatus.SUCCESS).files == 0
+        batch, (third,) = await world.claim(ingestion)
+        async with world.begin() as tx:
+            await tx.files.mark_success(batch, [loaded(third, rows=4)], snapshot_id=2)
+        await world.directory.compact_file_counts(limit=100)
+        (stats,) = await world.reader.stats([ingestion.id])
+        assert (stats.files, stats.files_absent_by_refresh, stats.rows_loaded, stats.bytes_loaded) == (3, 2, 4, 7)
+        assert (stats.size_bytes, stats.success_rate) == (21, 1.0)
 
     async def test_what_is_rolled_back_is_not_counted(self, world: World) -> None:
         ingestion = await world.ingestion()

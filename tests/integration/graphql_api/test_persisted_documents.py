@@ -48,8 +48,8 @@ async def test_a_document_is_sent_by_its_id(viewer: Client) -> None:
     assert (await post(viewer, documentId=id_of(WHO), operationName="Who")).json()["data"] == {"viewer": {"role": "VIEWER"}}
     got = await get(viewer, documentId=id_of(PAGE), variables='{"n": 4}')
     assert (got.status_code, got.json()["extensions"]["cost"]["requested"]) == (200, 5)
-    # Where a request has no other place for it.
-    elsewhere = await post(viewer, query="", extensions={"documentId": id_of(PAGE)})
+    # Where there is no other place for it.
+    elsewhere = await post(viewer, query=id_of(PAGE))
     assert elsewhere.json()["data"] == {"ingestions": {"nodes": []}}
 
 

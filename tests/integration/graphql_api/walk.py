@@ -130,6 +130,16 @@ def plain(root: str, field: str) -> Operation:
     return next(operation for operation in operations() if (operation.root, operation.field) == (root, field))
 
 
+def spoiled(scalar: str, value: Any) -> list[Operation]:
+    """Each root field once for each of its inputs of this scalar, with `value` there; the required ones as in `operations`."""
+    return [
+        Operation(root, name, arguments)
+        for root in ROOTS
+        for name, field in _root(root).fields.items()
+        for arguments in _spoiled({arg: (f"{root}.{name}({arg}:)", given) for arg, given in field.args.items()}, scalar, value)
+    ]
+
+
 def root_fields() -> list[tuple[str, str]]:
     return [(root, name) for root in ROOTS for name in _root(root).fields]
 
@@ -175,6 +185,23 @@ def _values(at: str, type: Any) -> Iterator[Any]:
         yield SCALARS[type.name]
     else:
         raise MissingFromTheWalkError(f"give SCALARS of {__name__} an example of {type.name}, which {at} takes")
+
+
+def _spoiled(inputs: _Inputs, scalar: str, value: Any) -> Iterator[dict[str, Any]]:
+    plain = next(_variants(inputs))
+    for name, (at, given) in inputs.items():
+        yield from (plain | {name: other} for other in _spoiled_values(at, given.type, scalar, value))
+
+
+def _spoiled_values(at: str, type: Any, scalar: str, value: Any) -> Iterator[Any]:
+    if isinstance(type, GraphQLNonNull):
+        yield from _spoiled_values(at, type.of_type, scalar, value)
+    elif isinstance(type, GraphQLList):
+        yield from ([other] for other in _spoiled_values(at, type.of_type, scalar, value))
+    elif isinstance(type, GraphQLInputObjectType):
+        yield from _spoiled({name: (f"{type.name}.{name}", field) for name, field in type.fields.items()}, scalar, value)
+    elif type.name == scalar:
+        yield value
 
 
 class _Enum(str):
