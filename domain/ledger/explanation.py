@@ -15,7 +15,7 @@ from domain.ledger.globs import relative_path
 from domain.ledger.source_filters import source_filters
 from domain.ports.object_store import ObjectStores, SourceUnavailableError, StoredObject
 from domain.ports.unit_of_work import UnitOfWorkFactory
-from domain.runs.entities import Run, RunStatus
+from domain.runs.entities import Run, RunStatus, RunTrigger
 from domain.states import RUNNABLE
 from domain.tenants import Principal
 
@@ -82,7 +82,7 @@ class ExplanationService:
             object = await self._stores.open(ingestion.source, principal.tenant.grants).stat(path)
         except SourceUnavailableError as error:
             problem = error.message
-        waits = _what_is_waited_for(ingestion, run)
+        waits = _what_is_waited_for(ingestion, run, file)
         state, said = self._known(ingestion, file, object, problem, waits) if file else self._unknown(ingestion, object, problem, waits)
         return FileExplanation(path, state, said, file, object, problem)
 
@@ -91,39 +91,44 @@ class ExplanationService:
     ) -> tuple[FileState, str]:
         match file.status:
             case FileStatus.SUCCESS | FileStatus.SUPERSEDED:
-                if file.generation != ingestion.generation:
-                    said = (
-                        f"it was loaded in generation {file.generation}; the table has been begun anew since (generation "
-                        f"{ingestion.generation}), without what was loaded before"
-                    )
-                    return FileState.ABSENT_BY_REFRESH, said
-                said = f"its {file.rows} rows are in the table{_brought_by(file)}"
-                if file.rows_skipped:
-                    said += f"; {file.rows_skipped} more were left out by the bad-row policy"
-                if object is not None and object.etag != file.etag:
-                    return (
-                        FileState.LOADED_THEN_CHANGED,
-                        f"{said}; it has been overwritten since, and the policy for changed files lets it be",
-                    )
-                if object is None and problem is None:
-                    said += "; it has gone from the source since"
-                return FileState.LOADED, said
+                return _loaded(ingestion, file, object, problem)
             case FileStatus.PROCESSING:
+                if waits.run_id != file.run_id:
+                    return FileState.LOADING, f"run {file.run_id} had it in hand and has ended; whether it is in the table is being settled"
                 return FileState.LOADING, f"run {file.run_id} has it in hand, in batch {file.batch_id}"
             case FileStatus.PENDING:
                 return waits.state, f"{waits.said}{_gone(object, problem)}"
             case FileStatus.HELD:
                 return FileState.WAITING_FOR_PERSON, "it waits for a schema change to be approved"
             case FileStatus.SKIPPED:
-                return FileState.SKIPPED, f"it was left out: {file.error_message}"
+                said = f"it was left out: {file.error_message}"
+                if object is not None and object.etag != file.etag:
+                    return self._anew(ingestion, object, waits, said)
+                return FileState.SKIPPED, said
             case FileStatus.FAILED:
-                return _failed(file, object, problem, waits)
+                times = "once" if file.retry_count == 1 else f"{file.retry_count} times"
+                said = f"it has failed {times}, at last with: {file.error_message}"
+                if object is not None and object.etag != file.etag:
+                    return self._anew(ingestion, object, waits, said)
+                return _failed(ingestion, file, f"{said}{_gone(object, problem)}", waits)
+
+    def _anew(self, ingestion: Ingestion, object: StoredObject, waits: _Waits, said: str) -> tuple[FileState, str]:
+        """An unloaded file with new content: the listing that finds it makes it PENDING, if the filters let it pass."""
+        state, why = self._unlisted(ingestion, object, waits)
+        return state, f"{said}; it has been overwritten since, and {why}"
 
     def _unknown(self, ingestion: Ingestion, object: StoredObject | None, problem: str | None, waits: _Waits) -> tuple[FileState, str]:
         if problem is not None:
             return FileState.UNKNOWN, f"it was never listed, and the source does not answer: {problem}"
         if object is None:
             return FileState.NOT_AT_SOURCE, "there is no such file at the source, and there was none at any listing"
+        state, why = self._unlisted(ingestion, object, waits)
+        if state is not waits.state:
+            return state, why
+        return FileState.NOT_LISTED_YET, f"it has come since the last listing; {why}"
+
+    def _unlisted(self, ingestion: Ingestion, object: StoredObject, waits: _Waits) -> tuple[FileState, str]:
+        """What the next listing makes of an object that the ledger does not hold as it is now."""
         against = [filter for filter in source_filters(ingestion.source, now=self._clock.now()) if not filter.passes(object)]
         for filter in against:
             if filter.passes_at is None:
@@ -132,7 +137,7 @@ class ExplanationService:
             if filter.passes_at is not None:
                 old_enough = f"it is taken once it is {filter.rule}: from {filter.passes_at(object).isoformat()} on"
                 return FileState.WAITING_FOR_AGE, f"{old_enough}; {waits.said}"
-        return FileState.NOT_LISTED_YET, f"it has come since the last listing; {waits.said}"
+        return waits.state, waits.said
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +146,17 @@ class _Waits:
 
     state: FileState
     said: str
+    run_id: UUID | None = None
+    """The ingestion's active run."""
 
 
-def _what_is_waited_for(ingestion: Ingestion, run: Run | None) -> _Waits:
+def _what_is_waited_for(ingestion: Ingestion, run: Run | None, file: ProcessedFile | None) -> _Waits:
+    if run is not None and run.trigger is RunTrigger.RETRY and (file is None or file.run_id != run.id):
+        return _Waits(FileState.WAITING, f"the run after {run.id} loads it: that one takes only the files that it tries again", run.id)
     if run is not None and run.status is RunStatus.QUEUED:
-        return _Waits(FileState.WAITING, f"run {run.id} loads it, and waits for a free slot")
+        return _Waits(FileState.WAITING, f"run {run.id} loads it, and waits for a free slot", run.id)
     if run is not None:
-        return _Waits(FileState.WAITING, f"run {run.id} is under way; this run or the next one loads it")
+        return _Waits(FileState.WAITING, f"run {run.id} is under way; this run or the next one loads it", run.id)
     if ingestion.status is IngestionStatus.DELETING:
         return _Waits(FileState.WAITING_FOR_PERSON, "no run starts any more: the ingestion is being deleted")
     if ingestion.status not in RUNNABLE:
@@ -158,19 +167,32 @@ def _what_is_waited_for(ingestion: Ingestion, run: Run | None) -> _Waits:
     return _Waits(FileState.WAITING, f"the next run loads it, which somebody has to ask for: {why}")
 
 
-def _failed(file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits) -> tuple[FileState, str]:
-    times = "once" if file.retry_count == 1 else f"{file.retry_count} times"
-    said = f"it has failed {times}, at last with: {file.error_message}"
+def _loaded(ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
+    if file.generation != ingestion.generation:
+        said = (
+            f"it was loaded in generation {file.generation}; the table has been begun anew since (generation "
+            f"{ingestion.generation}), without what was loaded before"
+        )
+        return FileState.ABSENT_BY_REFRESH, said
+    said = f"its {file.rows} rows are in the table{_brought_by(file)}"
+    if file.rows_skipped:
+        said += f"; {file.rows_skipped} more were left out by the bad-row policy"
     if object is not None and object.etag != file.etag:
-        return waits.state, f"{said}; it has been overwritten since, and its new content waits: {waits.said}"
-    if file.next_retry_at is None:
-        return FileState.WAITING_FOR_PERSON, f"{said}; it is not tried again by itself{_gone(object, problem)}"
+        return (
+            FileState.LOADED_THEN_CHANGED,
+            f"{said}; it has been overwritten since, and the policy for changed files lets it be",
+        )
+    if object is None and problem is None:
+        said += "; it has gone from the source since"
+    return FileState.LOADED, said
+
+
+def _failed(ingestion: Ingestion, file: ProcessedFile, said: str, waits: _Waits) -> tuple[FileState, str]:
+    if file.next_retry_at is None or file.retry_count >= ingestion.policies.max_file_retries:
+        return FileState.WAITING_FOR_PERSON, f"{said}; it is not tried again by itself"
     if waits.state is FileState.WAITING_FOR_PERSON:
-        return waits.state, f"{said}; its next try waits: {waits.said}{_gone(object, problem)}"
-    return (
-        FileState.WAITING_FOR_RETRY,
-        f"{said}; a run after {file.next_retry_at.isoformat()} tries it again{_gone(object, problem)}",
-    )
+        return waits.state, f"{said}; its next try waits: {waits.said}"
+    return FileState.WAITING_FOR_RETRY, f"{said}; a run after {file.next_retry_at.isoformat()} tries it again"
 
 
 def _brought_by(file: ProcessedFile) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
 from domain.ledger.explanation import ExplainRequest, ExplanationService, FileExplanation, FileState
-from domain.runs.entities import RunStatus
+from domain.runs.entities import RunStatus, RunTrigger
 from tests.contracts.persistence.world import World, make_world
-from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed
+from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed, skipped
 from tests.fakes.clock import FakeClock
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
@@ -91,6 +91,68 @@ async def test_a_pending_file_waits_for_a_runs_slot_and_then_for_the_run(desk: D
     assert await desk.said(ingestion) == (FileState.WAITING, f"run {run.id} is under way; this run or the next one loads it")
     batch, _ = await desk.world.claim(ingestion, run_id=run.id)
     assert await desk.said(ingestion) == (FileState.LOADING, f"run {run.id} has it in hand, in batch {batch.id}")
+
+
+async def test_a_retry_loads_what_it_tries_again_and_nothing_else(desk: Desk) -> None:
+    ingestion = await waiting(desk)
+    batch, [file] = await desk.world.claim(ingestion)
+    async with desk.world.begin() as tx:
+        await tx.files.mark_failed(batch, [failed(file)], max_retries=3, retry_base_seconds=60)
+    other = desk.stores.put(f"{BUCKET}b.json", b"{}")
+    await desk.world.discover(ingestion, [other])
+    retry = await desk.world.run(ingestion, trigger=RunTrigger.RETRY, retry_of_id=batch.run_id)
+    async with desk.world.begin() as tx:
+        assert await tx.files.assign_unloaded(ingestion.id, of_run=batch.run_id, to_run=retry.id) == 1
+    assert await desk.said(ingestion) == (FileState.WAITING, f"run {retry.id} loads it, and waits for a free slot")
+    assert await desk.said(ingestion, other.path) == (
+        FileState.WAITING,
+        f"the run after {retry.id} loads it: that one takes only the files that it tries again",
+    )
+
+
+async def test_a_file_of_a_run_that_has_ended_is_being_settled(desk: Desk) -> None:
+    ingestion = await waiting(desk)
+    run = await desk.world.run(ingestion, started=True)
+    await desk.world.claim(ingestion, run_id=run.id)
+    async with desk.world.begin() as tx:
+        await tx.runs.update_status(run.id, RunStatus.FAILED, at=NOW)
+    assert await desk.said(ingestion) == (
+        FileState.LOADING,
+        f"run {run.id} had it in hand and has ended; whether it is in the table is being settled",
+    )
+
+
+@pytest.mark.parametrize("outcome", [failed, skipped])
+async def test_an_unloaded_file_with_new_content_waits_for_the_listing_that_finds_it(desk: Desk, outcome: Any) -> None:
+    ingestion = await waiting(desk, source=a_source(min_age_seconds=60))
+    batch, [file] = await desk.world.claim(ingestion)
+    async with desk.world.begin() as tx:
+        if outcome is failed:
+            await tx.files.mark_failed(batch, [failed(file, "not JSON")], max_retries=1, retry_base_seconds=60)
+        else:
+            await tx.files.mark_skipped(batch, [skipped(file)])
+    before = await desk.explain(ingestion)
+    assert before.state is (FileState.WAITING_FOR_PERSON if outcome is failed else FileState.SKIPPED)
+    desk.stores.put(PATH, b"other", modified_at=NOW)
+    state, said = await desk.said(ingestion)
+    assert (state, "it has been overwritten since, and it is taken once it is at least 60 seconds old" in said) == (
+        FileState.WAITING_FOR_AGE,
+        True,
+    )
+    desk.stores.put(PATH, b"other", modified_at=NOW - timedelta(seconds=60))
+    state, said = await desk.said(ingestion)
+    assert (state, said.endswith(f"; it has been overwritten since, and {BY_HAND}no schedule fires")) == (FileState.WAITING, True)
+
+
+async def test_a_failed_file_past_a_limit_that_was_lowered_waits_for_a_person(desk: Desk) -> None:
+    ingestion = await waiting(desk, policies=Policies(max_file_retries=1))
+    batch, [file] = await desk.world.claim(ingestion)
+    async with desk.world.begin() as tx:
+        await tx.files.mark_failed(batch, [failed(file, "not JSON")], max_retries=3, retry_base_seconds=60)
+    assert await desk.said(ingestion) == (
+        FileState.WAITING_FOR_PERSON,
+        "it has failed once, at last with: not JSON; it is not tried again by itself",
+    )
 
 
 async def test_a_file_that_has_gone_is_said_to_wait_in_vain(desk: Desk) -> None:
