@@ -113,8 +113,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Any, None]):
 
     async def _close(self, ending: Ending) -> None:
         if self.context.websocket.application_state is WebSocketState.CONNECTED:
-            # A client that takes nothing does not take this either.
-            with contextlib.suppress(TimeoutError):
+            # A client that takes nothing does not take this either; and one that has just gone, or that the server itself has just
+            # told, need not be told.
+            with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
                     await self.websocket.close(*ending.value)
 

@@ -305,6 +305,18 @@ async def test_a_key_that_is_not_good_any_more_ends_its_streams(api: Api, client
         await other.next()
 
 
+async def test_a_client_that_has_gone_need_not_be_told_that_the_server_stops(api: Api, client: Client) -> None:
+    async with socket(api.app, authorization=bearer(client)) as connected:
+        await connected.init()
+        connected.subscribe(ACTIVITY)
+        await api.notifications.quiet()
+        connected.connection.gone = True
+        api.services.streams.close()
+        # It raises nothing, of which a server would log a trace.
+        await connected.connection.ended()
+    await api.notifications.quiet(0)
+
+
 async def test_a_server_that_stops_cuts_its_streams_and_takes_no_more(api: Api, client: Client) -> None:
     async with (
         socket(api.app, authorization=bearer(client)) as connected,
