@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 import strawberry
 
 from domain import relations
 from domain.access import api_keys, entities
 from domain.access.api_keys import ApiKeyCreate
-from domain.errors import NotFoundError
 from domain.tenants import Role
 from graphql_api.context import Info
 from graphql_api.limits.cost_directive import WRITES
 from graphql_api.operations.authorization import guarded
 from graphql_api.operations.inputs import given, without_nulls
 from graphql_api.relay.connections import After, ConnectionPage, First, connect
-from graphql_api.relay.ids import decode_id
+from graphql_api.relay.ids import required_key
 from graphql_api.types import audit_event
 from graphql_api.types.api_key import ApiKey, ApiKeyConnection, CreatedApiKey
 from graphql_api.types.audit_event import AuditEventConnection
@@ -73,7 +71,5 @@ class AccessMutations:
     async def revoke_api_key(
         info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The key's id, not its secret.")]
     ) -> entities.ApiKey:
-        key = decode_id(entities.ApiKey, id)
-        if not isinstance(key, UUID):
-            raise NotFoundError("API key")
+        key = required_key(entities.ApiKey, id, "API key")
         return await info.context.services.api_keys.revoke(info.context.principal, key)

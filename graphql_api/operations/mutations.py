@@ -7,7 +7,6 @@ from uuid import UUID
 
 import strawberry
 
-from domain.errors import NotFoundError
 from domain.ingestions import entities as ingestion_entities
 from domain.ingestions import refresh
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
@@ -34,7 +33,7 @@ from graphql_api.operations.inputs import (
     without_nulls,
 )
 from graphql_api.operations.selections import selection
-from graphql_api.relay.ids import decode_id
+from graphql_api.relay.ids import required_key
 from graphql_api.types.errors import result_union
 from graphql_api.types.ingestion import Ingestion
 from graphql_api.types.processed_file import FilesChanged, FilesCleared
@@ -59,17 +58,11 @@ _IngestionId = Annotated[strawberry.ID, strawberry.argument(description="The ing
 
 
 def _ingestion_id(id: str) -> UUID:
-    key = decode_id(ingestion_entities.Ingestion, id)
-    if not isinstance(key, UUID):
-        raise NotFoundError("ingestion")
-    return key
+    return required_key(ingestion_entities.Ingestion, id, "ingestion")
 
 
 def _run_id(id: str) -> UUID:
-    key = decode_id(run_entities.Run, id)
-    if not isinstance(key, UUID):
-        raise NotFoundError("run")
-    return key
+    return required_key(run_entities.Run, id, "run")
 
 
 @strawberry.type(description="What can be done.")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import strawberry
 
 from domain import relations
 from domain.costs import estimator
-from domain.errors import NotFoundError
 from domain.ingestions import entities as ingestion_entities
 from domain.ingestions.exploration import EstimateRequest, PreviewRequest
 from domain.ledger import completeness, explanation
@@ -23,7 +21,7 @@ from graphql_api.operations.api_keys import AccessQueries
 from graphql_api.operations.authorization import guarded, require_role_for_node
 from graphql_api.operations.inputs import EstimateCostInput, PreviewIngestionInput, given, without_nulls
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, connect
-from graphql_api.relay.ids import decode_any_id, decode_id
+from graphql_api.relay.ids import decode_any_id, decode_id, required_key
 from graphql_api.relay.node import Node
 from graphql_api.types.completeness import Completeness
 from graphql_api.types.errors import result_union
@@ -158,9 +156,7 @@ class Query(AccessQueries):
         ingestion_id: Annotated[strawberry.ID, strawberry.argument(description="The ingestion.")],
         path: Annotated[str, strawberry.argument(description="`s3://bucket/key`, or the absolute path of a local file.")],
     ) -> explanation.FileExplanation:
-        key = decode_id(ingestion_entities.Ingestion, ingestion_id)
-        if key is None:
-            raise NotFoundError("ingestion")
+        key = required_key(ingestion_entities.Ingestion, ingestion_id, "ingestion")
         request = ExplainRequest.parse({"ingestion_id": key, "path": path})
         return await info.context.services.explanation.explain(info.context.principal, request)
 
@@ -174,9 +170,7 @@ class Query(AccessQueries):
     async def audit_ingestion(
         info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The ingestion's id.")]
     ) -> completeness.Completeness:
-        key = decode_id(ingestion_entities.Ingestion, id)
-        if not isinstance(key, UUID):
-            raise NotFoundError("ingestion")
+        key = required_key(ingestion_entities.Ingestion, id, "ingestion")
         return await info.context.services.completeness.audit(info.context.principal, key)
 
     @strawberry.field(graphql_type=System, description="How the components are.", directives=(LOOKS_AT_THE_STORE,))

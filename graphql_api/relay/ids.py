@@ -7,6 +7,7 @@ import binascii
 from uuid import UUID
 
 from domain.access.entities import ApiKey, AuditEvent
+from domain.errors import NotFoundError
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, ProcessedFile
 from domain.ports.reader import EntityId
@@ -44,6 +45,14 @@ def decode_any_id(id: str) -> tuple[type, EntityId] | None:
         return None
     # Only the spelling that we give out, so that an id can be compared as text.
     return (entity, key) if encode_id(entity, key) == id else None
+
+
+def required_key(entity: type, id: str, kind: str) -> UUID:
+    """The key of something that has to be there. Raises `NotFoundError` of the kind for what is no id of this entity."""
+    key = decode_id(entity, id)
+    if not isinstance(key, UUID):
+        raise NotFoundError(kind)
+    return key
 
 
 def decode_id(entity: type, id: str) -> EntityId | None:
