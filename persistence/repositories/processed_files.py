@@ -41,6 +41,7 @@ from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
+from persistence.stats import counts_statement
 from persistence.tables import batches, file_attempts, ingestions, processed_files
 from persistence.types import Message
 
@@ -303,11 +304,14 @@ class SqlProcessedFileRepository:
         return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
-        statement = (
-            select(processed_files.c.status, func.count())
-            .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
-            .group_by(processed_files.c.status)
-        )
+        if path_prefix is None:
+            statement = counts_statement(self._scope.tenant_id, ingestion_id)
+        else:
+            statement = (
+                select(processed_files.c.status, func.count())
+                .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
+                .group_by(processed_files.c.status)
+            )
         rows: Sequence[tuple[FileStatus, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
         return dict(rows)
 
