@@ -87,12 +87,17 @@ def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[An
 
 
 def counts_statement(tenant_id: UUID, ingestion_id: UUID) -> Select[Any]:
-    """Rows of: a status in which the ingestion has files, and how many."""
+    """Rows of: a status in which the ingestion has current versions of files, and how many."""
     changes = file_count_changes.c
     counted = cast(func.sum(changes.files), BigInteger)
     return (
         select(changes.status, counted)
-        .where(changes.tenant_id == tenant_id, changes.ingestion_id == ingestion_id)
+        .where(
+            changes.tenant_id == tenant_id,
+            changes.ingestion_id == ingestion_id,
+            ~changes.earlier,
+            changes.status != FileStatus.SUPERSEDED,
+        )
         .group_by(changes.status)
         .having(counted != 0)
     )
