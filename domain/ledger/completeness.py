@@ -158,9 +158,7 @@ def _is_in_table(ingestion: Ingestion, file: ProcessedFile) -> bool:
     return file.status is FileStatus.SUCCESS and file.generation == ingestion.generation
 
 
-def _differences(
-    ingestion: Ingestion, file: ProcessedFile, expected: int | None, rows: int, listed: _Listed
-) -> Iterable[DifferenceKind]:
+def _differences(ingestion: Ingestion, file: ProcessedFile, expected: int | None, rows: int, listed: _Listed) -> Iterable[DifferenceKind]:
     if file.status is FileStatus.SUCCESS and file.generation != ingestion.generation:
         yield DifferenceKind.ABSENT_BY_REFRESH
     if expected is None:

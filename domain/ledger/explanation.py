@@ -47,7 +47,8 @@ NAMED_VERSIONS = 100
 class FileExplanation:
     """`file` is the ledger's row, None when there is none; `at_source` is the object as the store shows it now.
 
-    `earlier_versions` are the ledger's rows of what the path held before, the newest first, at most `NAMED_VERSIONS`. `source_problem` says why the store could not be asked; then `at_source` is None and means nothing.
+    `earlier_versions` are the ledger's rows of what the path held before, the newest first, at most `NAMED_VERSIONS`. `source_problem`
+    says why the store could not be asked; then `at_source` is None and means nothing.
     """
 
     path: str

@@ -193,10 +193,11 @@ class Engine(Protocol):
     ) -> BatchEvidence | None:
         """Make sure that no commit of the batch from an epoch below `epoch` can still happen, then say whether one did.
 
-        Commits an empty snapshot on main as the fence, then looks for the batch in main's ancestry and, when snapshots
-        have expired, in the rows' provenance columns: for rows that the batch has brought, and for those that it `replaces`, all of
-        which were in the table before it. None: the batch is not in the table and never will be under an older epoch. Raises `TableMissingError` when there is no table, `TableReplacedError` when `table_uuid` is given and
-        is not the table's, `TableUnavailableError` when the catalog fails: it never guesses.
+        Commits an empty snapshot on main as the fence, then looks for the batch in main's ancestry and, when snapshots have expired, in
+        the rows' provenance columns: for rows that the batch has brought, and for those that it `replaces`, all of which were in the
+        table before it. None: the batch is not in the table and never will be under an older epoch. Raises `TableMissingError` when there
+        is no table, `TableReplacedError` when `table_uuid` is given and is not the table's, `TableUnavailableError` when the catalog
+        fails: it never guesses.
         """
         ...
 

@@ -212,7 +212,8 @@ class SqlProcessedFileRepository:
             .where(*self._in_table(processed_files, ingestion_id))
             .group_by(asked.c.path)
         )
-        return {path: rows for path, rows in (await self._scope.connection.execute(statement)).all()}
+        found: Sequence[tuple[str, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
+        return dict(found)
 
     async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
         asked = _unnest(path=(Text(), list(paths)))
@@ -406,7 +407,8 @@ class SqlProcessedFileRepository:
             .join(held, true(), isouter=True)
             .where(held.c.etag.is_distinct_from(listed.c.etag))
         )
-        known: dict[str, bool] = {path: is_known for path, is_known in (await self._scope.connection.execute(fresh)).all()}
+        found: Sequence[tuple[str, bool]] = [tuple(row) for row in (await self._scope.connection.execute(fresh)).all()]
+        known = dict(found)
         return [o for o in objects if known.get(o.path) is False], [o for o in objects if known.get(o.path)]
 
     async def _take(self, batch: Batch, condition: ColumnElement[bool]) -> list[ProcessedFile]:

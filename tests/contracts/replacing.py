@@ -178,7 +178,7 @@ class ReplacingContract:
         first = await loaded(bench)
         for name, content in contents.items():
             bench.land(name, content)
-        batch = await bench.batch(replaces=dict.fromkeys(contents, [first]))
+        batch = await bench.batch(replaces={name: [first] for name in contents})
         outcome = await bench.engine.load(batch, open_guard)
 
         evidence = await bench.engine.fence(bench.destination, table_uuid=None, batch_id=batch.batch_id, epoch=2, replaces=batch.replaces)

@@ -57,7 +57,8 @@ class Table:
 
     def take_out(self, replaces: Replaced) -> None:
         self.snapshots = [
-            replace(s, rows={path: rows for path, rows in s.rows.items() if s.batch_id not in replaces.get(path, ())}) for s in self.snapshots
+            replace(s, rows={path: rows for path, rows in s.rows.items() if s.batch_id not in replaces.get(path, frozenset())})
+            for s in self.snapshots
         ]
 
     def loads_of(self, path: str) -> int:

@@ -55,9 +55,8 @@ async def test_replaced(running: Running) -> None:
     lay(running, "changing.json", 4, 5)
     waiting = await explained(running, ingestion, changing)
     assert waiting["state"] == "LOADED_THEN_CHANGED"
-    assert "; it has been overwritten since, and its rows take the place of those by the policy for changed files; the next run loads it" in (
-        waiting["explanation"]
-    )
+    by_policy = "; it has been overwritten since, and its rows take the place of those by the policy for changed files; "
+    assert by_policy + "the next run loads it" in waiting["explanation"]
 
     run = await running.run(ingestion)
 

@@ -87,7 +87,11 @@ END $$
 def upgrade() -> None:
     op.add_column("processed_files", sa.Column("replaces", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.create_index(
-        "ix_processed_files_earlier", "processed_files", ["ingestion_id", "path", "id"], unique=False, postgresql_where=sa.text("NOT current")
+        "ix_processed_files_earlier",
+        "processed_files",
+        ["ingestion_id", "path", "id"],
+        unique=False,
+        postgresql_where=sa.text("NOT current"),
     )
     op.add_column("file_count_changes", sa.Column("earlier", sa.Boolean(), server_default=sa.text("false"), nullable=False))
     op.execute(_WITH_VERSIONS)

@@ -82,7 +82,9 @@ class VersionContract:
         if status is not PENDING:
             batch, [file] = await world.claim(ingestion)
             async with world.begin() as tx:
-                await tx.files.mark_failed(batch, [failed(file)] if status is FileStatus.FAILED else [], max_retries=3, retry_base_seconds=1)
+                await tx.files.mark_failed(
+                    batch, [failed(file)] if status is FileStatus.FAILED else [], max_retries=3, retry_base_seconds=1
+                )
                 await tx.files.mark_skipped(batch, [skipped(file)] if status is FileStatus.SKIPPED else [])
         assert await found(world, ingestion, version("v3"), REPLACE) == Discovered(changed=1)
         assert await versions(world, ingestion) == [("v3", PENDING, True), ("v1", SUCCESS, False)]

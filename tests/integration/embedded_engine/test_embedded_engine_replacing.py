@@ -100,9 +100,7 @@ async def test_rows_of_a_partitioned_table_are_replaced_where_they_lie(bench: En
 
 
 @pytest.mark.parametrize("content", [lines({"id": 2}), ""])
-async def test_when_snapshots_have_expired_the_rows_tell_what_was_replaced(
-    bench: EngineBench, catalog: SqlCatalog, content: str
-) -> None:
+async def test_when_snapshots_have_expired_the_rows_tell_what_was_replaced(bench: EngineBench, catalog: SqlCatalog, content: str) -> None:
     bench.land("a.json", lines({"id": 1}))
     bench.land("keep.json", lines({"id": 9}))
     first = await loaded(bench)
