@@ -42,7 +42,7 @@ from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
 from persistence.stats import counts_statement
-from persistence.tables import batches, file_attempts, ingestions, processed_files
+from persistence.tables import batches, file_attempts, ingestions, processed_files, runs
 from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
@@ -114,11 +114,16 @@ class SqlProcessedFileRepository:
 
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
         attempted = select(file_attempts.c.file_id).where(self._scope.owns(file_attempts), file_attempts.c.run_id == of_run)
+        ended_at = select(runs.c.ended_at).where(self._scope.owns(runs), runs.c.id == of_run).scalar_subquery()
         return await self._scope.changed(
             self._files(ingestion_id)
             .where(
                 processed_files.c.status.in_((FileStatus.PENDING, FileStatus.FAILED)),
-                or_(processed_files.c.run_id == of_run, processed_files.c.id.in_(attempted)),
+                or_(
+                    processed_files.c.run_id == of_run,
+                    processed_files.c.id.in_(attempted),
+                    and_(_is(FileStatus.PENDING), processed_files.c.discovered_at <= ended_at),
+                ),
             )
             .values(status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
         )
