@@ -212,7 +212,12 @@ class ExactlyOnce(RuleBasedStateMachine):
                 assert self._loads(file) <= 1, file
             elif file.status is FileStatus.SUCCESS:
                 assert file.rows == ROWS
-                assert self._loads(file) == (0 if self._is_being_replaced(file) else 1), file
+                replacing = self._replacing(file)
+                if replacing is None:
+                    assert self._loads(file) == 1, file
+                else:
+                    # A bad file has left the old rows, an empty one has taken them out and brought none.
+                    assert self._loads(file) + self._loads(replacing) <= 1, file
             else:
                 assert self._loads(file) == 0, file
 
@@ -281,12 +286,13 @@ class ExactlyOnce(RuleBasedStateMachine):
             versions[file.path].append(file)
         return versions
 
-    def _is_being_replaced(self, file: ProcessedFile) -> bool:
-        """Whether the commit that takes its rows out has happened and nobody has marked it yet."""
+    def _replacing(self, file: ProcessedFile) -> ProcessedFile | None:
+        """The version whose commit may have taken the file's rows out, and which nobody has marked yet."""
         table = self.bench.engine.tables.get(self.ingestion.destination.key)
         current = self._versions()[file.path][-1]
         in_work = current.status is FileStatus.PROCESSING and current.replaces
-        return in_work and table is not None and any(snapshot.batch_id == current.batch_id for snapshot in table.snapshots)
+        committed = table is not None and any(snapshot.batch_id == current.batch_id for snapshot in table.snapshots)
+        return current if in_work and committed else None
 
     def _loads(self, file: ProcessedFile) -> int:
         """How many commits of this version there are in the table: those of any batch that it was ever in."""
@@ -298,4 +304,4 @@ class ExactlyOnce(RuleBasedStateMachine):
 
 
 TestExactlyOnce = ExactlyOnce.TestCase
-TestExactlyOnce.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestExactlyOnce.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
