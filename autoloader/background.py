@@ -1,4 +1,4 @@
-"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
+"""The chores of one process at a time: the outbox, the schedules, late data, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import logging
 import time
 
+from autoloader.deliveries import Deliveries
 from domain.activity.feed import KEPT_SECONDS
 from domain.errors import DomainError
 from domain.ingestions.resets import ResetService
 from domain.ledger.table_care import TableCareService
 from domain.log_fields import binding
+from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
+from domain.notifications.lateness import LatenessService
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
@@ -42,6 +45,8 @@ class Background:
         pipeline: RunPipeline,
         resets: ResetService,
         tables: TableCareService,
+        deliveries: Deliveries,
+        lateness: LatenessService,
         telemetry: Telemetry,
         *,
         recover_every_seconds: float,
@@ -53,6 +58,8 @@ class Background:
         self._pipeline = pipeline
         self._resets = resets
         self._tables = tables
+        self._deliveries = deliveries
+        self._lateness = lateness
         self._tending = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._telemetry = telemetry
@@ -68,6 +75,7 @@ class Background:
                         await self._work(ownership)
             except asyncio.CancelledError:
                 await self._stop_tending()
+                await self._deliveries.close()
                 raise
             except Exception as error:
                 log.warning("background work is interrupted: %r", error)
@@ -88,9 +96,12 @@ class Background:
                 compacted_at = time.monotonic()
             if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
                 await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+                await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
                 forgot_at = time.monotonic()
             with binding(operation="fireDueSchedules", operation_kind="background"):
                 await self._runs.fire_due_schedules(self._directory)
+            with binding(operation="tellLateness", operation_kind="background"):
+                await self._lateness.tell(self._directory)
             while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
                 for entry in entries:
                     run_id = entry.subject.id if entry.topic is Topic.RUN else None
@@ -110,6 +121,9 @@ class Background:
                     await self._resets.finish(entry.subject)
                 case Topic.TABLE:
                     self._tend(entry.subject)
+                case Topic.DELIVERY:
+                    self._deliveries.take(entry)
+                    return
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)

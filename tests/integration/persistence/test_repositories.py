@@ -12,6 +12,7 @@ from tests.contracts.persistence.reader import EveryPageContract, NodesContract,
 from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
+from tests.contracts.persistence.webhooks import LatenessContract, WebhookRepositoryContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -103,4 +104,12 @@ class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
 
 
 class TestNotifications(NotificationsContract):
+    pass
+
+
+class TestWebhooks(WebhookRepositoryContract):
+    pass
+
+
+class TestLateness(LatenessContract):
     pass
