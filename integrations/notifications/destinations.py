@@ -75,7 +75,8 @@ def _parsed(text: str) -> httpx.URL:
         raise DeliveryError("must not hold a user or password")
     if url.fragment:
         raise DeliveryError("must not have a fragment")
-    if url.port is not None and url.port < 1_024 and (url.scheme, url.port) not in (("https", 443), ("http", 80)):
+    # httpx leaves a scheme's own port out.
+    if url.port is not None and not 1_024 <= url.port <= 65_535:
         raise DeliveryError("must be at port 443, or at one from 1024 on")
     return url
 

@@ -265,7 +265,7 @@ class EveryPageContract:
 
 
 async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
-    """An ingestion, a run of it, a file of that and a webhook, each with five children of a kind, some of them equal in what they are sorted by."""
+    """An ingestion, a run, a file of that and a webhook, each with five children of a kind, some equal in what they are sorted by."""
     ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
     ingestion, runs, webhooks = ingestions[0], [], []
     for number in range(5):
