@@ -21,6 +21,9 @@ from domain.notifications.service import WebhookCreate
 from domain.tenants import Principal, Role
 from tests.fixtures.receiver import Receiver, hangs
 
+_START_SECONDS = 120
+"""Longer than a worker takes to start on a busy machine."""
+
 
 @asynccontextmanager
 async def worker(database_url: str, home: Path) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -54,7 +57,7 @@ async def test_what_was_committed_is_sent_and_what_was_not_marked_is_sent_again(
         # Committed, and not sent by a process that is gone: the next one sends it.
         receiver.answers.append(hangs)
         async with worker(database_url, home) as dying:
-            first = await receiver.next()
+            first = await receiver.next(seconds=_START_SECONDS)
             # Sent, and not marked.
             dying.kill()
             await dying.wait()
@@ -63,7 +66,7 @@ async def test_what_was_committed_is_sent_and_what_was_not_marked_is_sent_again(
             # As if the minute had passed for which the dead worker holds it.
             assert (await connection.execute(text("UPDATE outbox SET due_at = now() WHERE topic = 'DELIVERY'"))).rowcount == 1
         async with worker(database_url, home):
-            second = await receiver.next()
+            second = await receiver.next(seconds=_START_SECONDS)
             async with asyncio.timeout(30):
                 while (await stored()).status is DeliveryStatus.PENDING:
                     await asyncio.sleep(0.02)
