@@ -84,7 +84,7 @@ def _parsed(text: str) -> httpx.URL:
 class SystemResolver:
     """The system's own way to look names up. It blocks, for longer than anybody waits: so in threads of its own."""
 
-    def __init__(self, threads: int = 16) -> None:
+    def __init__(self, threads: int = 32) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="resolver")
 
     async def __call__(self, host: str, port: int) -> Sequence[Address]:

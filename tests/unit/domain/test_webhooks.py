@@ -15,7 +15,10 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import LimitExceededError, NotFoundError, ValidationError
+from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
+from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
+from domain.ingestions.service import IngestionService
 from domain.notifications.announcing import announce
 from domain.notifications.delivery import TYPES, DeliveryService, DeliverySettings
 from domain.notifications.entities import DeliveryStatus, Webhook, WebhookDelivery, WebhookEvent
@@ -27,7 +30,7 @@ from domain.ports.unit_of_work import Subject, Topic
 from domain.ports.webhooks import DeliveryError
 from domain.runs.entities import Run, RunStatus
 from domain.schema_versions import SchemaDiff
-from tests.factories import NOW, a_principal, a_run, a_schedule, a_schema, a_schema_version, an_event, an_ingestion
+from tests.factories import BUCKET, NOW, a_create_input, a_principal, a_run, a_schedule, a_schema, a_schema_version, an_event, an_ingestion
 from tests.fakes.database import FakeDatabase
 from tests.fakes.webhooks import FakeSeal, FakeSender
 from tests.workbench import Workbench
@@ -466,6 +469,25 @@ class TestLateness:
         assert await self.tell(desk) == 0
         desk.database.clock.advance(seconds=700)
         assert await self.tell(desk) == 1
+
+    async def test_data_are_expected_from_the_start_from_each_resumption_and_from_each_change(self, desk: Desk) -> None:
+        bench, late_at = desk.bench, lambda: list(desk.database.state.late_at.values())
+        bench.stores.add_location(BUCKET)
+        service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, Checkpoints("file:///checkpoints"))
+        given = {"schedule": {"cron": "0 * * * *"}, "policies": {"late_after_seconds": 3_600}}
+        ingestion = await service.create_ingestion(desk.principal, IngestionCreate.parse(a_create_input(**given)))
+        assert late_at() == []
+        await service.activate(desk.principal, ingestion.id)
+        [first] = late_at()
+        await service.pause(desk.principal, ingestion.id)
+        assert late_at() == []
+        desk.database.clock.advance(seconds=60)
+        await service.resume(desk.principal, ingestion.id)
+        [second] = late_at()
+        assert timedelta(seconds=60) < second - first < timedelta(seconds=61)
+        for change, waits in (({"name": "other"}, 0), ({"policies": {"late_after_seconds": 7_200}}, 3_600), ({"schedule": None}, None)):
+            await service.update_ingestion(desk.principal, ingestion.id, IngestionUpdate.parse(change))
+            assert [round((at - second).total_seconds()) for at in late_at()] == ([] if waits is None else [waits])
 
     async def test_one_that_cannot_be_told_of_does_not_keep_the_others_waiting(self, desk: Desk) -> None:
         await desk.create(_K.DATA_LATE)
