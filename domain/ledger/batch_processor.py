@@ -18,6 +18,8 @@ from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, Policies
 from domain.ledger.entities import Batch, ProcessedFile
 from domain.ledger.table_care import is_due
+from domain.notifications.announcing import announce
+from domain.notifications.events import schema_changed
 from domain.ports.engine import (
     NONE_REPLACED,
     BatchEvidence,
@@ -218,6 +220,8 @@ class BatchFileProcessor:
         metrics = measure(files, outcome.files)
         async with self._unit_of_work(batch.tenant_id) as tx:
             await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
+            if metrics.files_processed and policies.late_after_seconds is not None:
+                await tx.ingestions.expect_data(batch.ingestion_id)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
             failed = [o for o in outcome.files if o.status is OutcomeStatus.FAILED]
             skipped = [o for o in outcome.files if o.status is OutcomeStatus.SKIPPED]
@@ -271,6 +275,8 @@ class BatchFileProcessor:
                     for file in files
                     if file.path in evidence.rows_by_path
                 ]
+                if loaded and ingestion.policies.late_after_seconds is not None:
+                    await tx.ingestions.expect_data(batch.ingestion_id)
                 if not await tx.batches.commit(batch, snapshot_id=evidence.snapshot_id, files=len(loaded)):
                     raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
                 await tx.files.mark_success(batch, loaded, snapshot_id=evidence.snapshot_id)
@@ -345,7 +351,7 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
     latest = await tx.schema_versions.latest(batch.ingestion_id)
     diff = SchemaDiff.between(latest.schema if latest else None, schema)
     if diff:
-        await tx.schema_versions.append(
+        version = await tx.schema_versions.append(
             SchemaVersion(
                 id=0,
                 tenant_id=batch.tenant_id,
@@ -357,6 +363,9 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
                 created_at=batch.created_at,
             )
         )
+        ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
+        if ingestion is not None:
+            await announce(tx, schema_changed(ingestion, version))
 
 
 def _charge(error: BaseException) -> str | None:

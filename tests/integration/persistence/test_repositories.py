@@ -13,6 +13,7 @@ from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 from tests.contracts.persistence.versions import VersionContract
+from tests.contracts.persistence.webhooks import LatenessContract, WebhookRepositoryContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -108,4 +109,12 @@ class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
 
 
 class TestNotifications(NotificationsContract):
+    pass
+
+
+class TestWebhooks(WebhookRepositoryContract):
+    pass
+
+
+class TestLateness(LatenessContract):
     pass
