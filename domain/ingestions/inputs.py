@@ -275,13 +275,6 @@ class PoliciesInput(InputModel):
     max_bytes_per_run: int | None = Field(default=None, ge=1, le=2**60)
     timeout_seconds: int | None = Field(default=None, ge=1, le=7 * 86_400)
 
-    @field_validator("schema_evolution")
-    @classmethod
-    def _evolution_supported(cls, policy: SchemaEvolution) -> SchemaEvolution:
-        if policy is SchemaEvolution.REQUIRE_APPROVAL:
-            raise _refuse("REQUIRE_APPROVAL is not supported yet")
-        return policy
-
     def to_policies(self) -> Policies:
         return Policies(**self.model_dump())
 

@@ -31,6 +31,7 @@ class DifferenceKind(StrEnum):
 
     NOT_IN_LEDGER = "NOT_IN_LEDGER"
     NOT_LOADED = "NOT_LOADED"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
     CHANGED_AT_SOURCE = "CHANGED_AT_SOURCE"
     GONE_FROM_SOURCE = "GONE_FROM_SOURCE"
     ABSENT_BY_REFRESH = "ABSENT_BY_REFRESH"
@@ -162,7 +163,9 @@ def _differences(ingestion: Ingestion, file: ProcessedFile, rows: int, listed: _
             yield DifferenceKind.CHANGED_AT_SOURCE
     elif rows:
         yield DifferenceKind.ROWS_OF_UNLOADED_FILE
-    if file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
+    if file.status is FileStatus.HELD:
+        yield DifferenceKind.WAITING_FOR_APPROVAL
+    elif file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
         yield DifferenceKind.NOT_LOADED
     if not listed.has_path(file.path):
         yield DifferenceKind.GONE_FROM_SOURCE

@@ -79,6 +79,11 @@ class IngestionStats:
         return self.absent.files
 
     @property
+    def files_held(self) -> int:
+        """Files that wait for a schema change to be approved."""
+        return self.of_status(FileStatus.HELD).files
+
+    @property
     def bytes_loaded(self) -> int:
         return self.of_status(FileStatus.SUCCESS).size_bytes
 

@@ -17,6 +17,7 @@ from domain.ports.repositories import (
     IngestionRepository,
     ProcessedFileRepository,
     RunRepository,
+    SchemaChangeRepository,
     SchemaVersionRepository,
 )
 from domain.tenants import Principal, Role, Tenant
@@ -70,6 +71,9 @@ class UnitOfWork(Protocol):
 
     @property
     def schema_versions(self) -> SchemaVersionRepository: ...
+
+    @property
+    def schema_changes(self) -> SchemaChangeRepository: ...
 
     @property
     def outbox(self) -> Outbox: ...

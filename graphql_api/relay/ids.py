@@ -12,6 +12,7 @@ from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, ProcessedFile
 from domain.ports.reader import EntityId
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 
 KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
@@ -20,6 +21,7 @@ KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
     "ProcessedFile": (ProcessedFile, int),
     "FileAttempt": (FileAttempt, int),
     "SchemaVersion": (SchemaVersion, int),
+    "SchemaChange": (SchemaChange, UUID),
     "ApiKey": (ApiKey, UUID),
     "AuditEvent": (AuditEvent, int),
 }

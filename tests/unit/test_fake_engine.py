@@ -10,6 +10,7 @@ import pytest
 
 from domain.ingestions.entities import Destination
 from integrations.object_store.stores import ConfiguredObjectStores
+from tests.contracts.engine_approval_contract import EngineApprovalContract
 from tests.contracts.engine_contract import EngineContract
 from tests.fakes.engine import FakeEngine
 from tests.fixtures.engine_bench import EngineBench
@@ -27,5 +28,5 @@ def bench(tmp_path: Path) -> Iterator[EngineBench]:
     stores.close()
 
 
-class TestFakeEngine(EngineContract):
+class TestFakeEngine(EngineContract, EngineApprovalContract):
     pass

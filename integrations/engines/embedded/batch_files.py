@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+
+from domain.ports.engine import ColumnChange
 from domain.ports.object_store import StagedObject
 
 
@@ -14,7 +17,8 @@ class LoadFile:
     """One staged file. `index` is its place in the batch and stands for it inside DuckDB.
 
     `rows_read` counts all rows of the file, also those that are then skipped. `failure` says for a person why the file
-    is not loaded; `empty` means that there is nothing in it.
+    is not loaded; `empty` means that there is nothing in it. `brings` has the types that its columns would have for
+    themselves, once it has been offered to the target; `needs` the changes without which it is not loaded.
     """
 
     index: int
@@ -27,6 +31,8 @@ class LoadFile:
     failure: str | None = None
     transient: bool = False
     empty: bool = False
+    brings: Mapping[str, pa.DataType] = field(default_factory=dict)
+    needs: tuple[ColumnChange, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -35,11 +41,21 @@ class LoadFile:
     @property
     def is_open(self) -> bool:
         """Whether the file is still to be loaded."""
-        return self.failure is None and not self.empty
+        return self.failure is None and not self.empty and not self.needs
 
     def fail(self, message: str, *, transient: bool = False) -> None:
         self.failure = message
         self.transient = transient
+        self.rows_read = self.rows_skipped = self.rows_rescued = 0
+
+    def hold(self, needs: tuple[ColumnChange, ...]) -> None:
+        """Not to be loaded before somebody has decided on these changes."""
+        self.needs = needs
+        self.rows_read = self.rows_skipped = self.rows_rescued = 0
+
+    def begin_again(self) -> None:
+        """Be ready to be read once more: for a table that has changed, what was needed may be another matter."""
+        self.brings, self.needs = {}, ()
         self.rows_read = self.rows_skipped = self.rows_rescued = 0
 
 

@@ -113,7 +113,7 @@ class BatchLoad:
 
     def _new_loading(self) -> Loading:
         existing = None if self._table is None else user_columns(self._table.schema())
-        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution)
+        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution, self._batch.decisions)
         return Loading(self._work, self._settings, self._batch.format, target, self._rules)
 
     def _create(self, loading: Loading) -> None:
@@ -170,7 +170,7 @@ class BatchLoad:
         self._loading = None
         self._work.forget()
         for file in self._files:
-            file.rows_read = file.rows_skipped = file.rows_rescued = 0
+            file.begin_again()
 
     def _discard(self) -> None:
         """Remove what was written and is surely not in the table."""
@@ -191,6 +191,8 @@ class BatchLoad:
 def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:
     if file.failure is not None:
         return FileOutcome(file_id, OutcomeStatus.FAILED, message=file.failure, transient=file.transient)
+    if file.needs:
+        return FileOutcome(file_id, OutcomeStatus.NEEDS_APPROVAL, needs=file.needs)
     if file.empty:
         return FileOutcome(file_id, OutcomeStatus.SKIPPED, message=EMPTY_FILE)
     return FileOutcome(file_id, OutcomeStatus.LOADED, file.rows, file.rows_skipped, file.rows_rescued)

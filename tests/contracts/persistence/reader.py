@@ -32,7 +32,19 @@ from domain.runs.entities import Run, RunStatus, RunTrigger
 from domain.schema_versions import SchemaVersion
 from tests.contracts.persistence.tenant_scope import RELATIONS
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_principal, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
+from tests.factories import (
+    BUCKET,
+    NOW,
+    a_principal,
+    a_proposal,
+    a_schema_version,
+    a_stored_object,
+    an_api_key,
+    failed,
+    loaded,
+    needing,
+    skipped,
+)
 
 
 def window(relation: Relation[Any], order: str | None = None, *, limit: int = 100, filter: object = None, **bounds: Any) -> Window:
@@ -252,8 +264,11 @@ class EveryPageContract:
                 assert seen == in_order, (order, limit, backward)
 
 
-async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
-    """An ingestion, a run of it and a file of that, each with five children of a kind, some of them equal in what they are sorted by."""
+async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
+    """An ingestion, a run of it, a file of that and a schema change, each with five children of a kind.
+
+    Some of these are equal in what they are sorted by.
+    """
     ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
     ingestion, runs = ingestions[0], []
     for number in range(5):
@@ -261,6 +276,7 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
         runs.append(run)
         async with world.begin() as tx:
             await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=number + 1))
+            change = await tx.schema_changes.propose(**a_proposal(ingestion.id))
             key = await tx.api_keys.create(an_api_key(tenant_id=world.tenant.id), bytes([number]) * 32)
             await tx.audit.record(a_principal(world.tenant), "createApiKey", "ApiKey", key.id)
     await world.discover(ingestion, 5)
@@ -269,9 +285,13 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
         async with world.begin() as tx:
             await tx.files.mark_failed(batch, [failed(file) for file in files], max_retries=9, retry_base_seconds=0)
             await tx.files.requeue_due_failures(ingestion.id, max_retries=9)
-    return ingestion.id, runs[0].id, files[0].id
+    await world.discover(ingestion, [a_stored_object() for _ in range(5)])
+    batch, held = await world.claim(ingestion)
+    async with world.begin() as tx:
+        await tx.files.mark_held(batch, [needing(file) for file in held[5:]], {file.id: change.id for file in held[5:]})
+    return ingestion.id, runs[0].id, files[0].id, change.id
 
 
-def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int]) -> Any:
+def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID]) -> Any:
     name = relation.link.parent if relation.link else relation.parent
-    return {None: None, "ingestion_id": parents[0], "run_id": parents[1], "file_id": parents[2]}[name]
+    return {None: None, "ingestion_id": parents[0], "run_id": parents[1], "file_id": parents[2], "schema_change_id": parents[3]}[name]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tests.contracts.engine_approval_contract import EngineApprovalContract
 from tests.contracts.engine_contract import EngineContract
 
 
-class TestEmbeddedEngine(EngineContract):
+class TestEmbeddedEngine(EngineContract, EngineApprovalContract):
     pass
