@@ -105,8 +105,10 @@ async def hold(
     paths = {file.id: file.path for file in files}
     held, refused = [], []
     waiting_for: dict[int, UUID] = {}
+    digests: dict[int, str] = {}
     for outcome in needing:
-        digest = digest_of(outcome.needs)
+        # By identity: engines give one tuple for many files, and a long one takes its time.
+        digest = digests.get(id(outcome.needs)) or digests.setdefault(id(outcome.needs), digest_of(outcome.needs))
         if digest not in open_ and len(open_) < MOST_OPEN:
             proposed = await tx.schema_changes.propose(
                 id=uuid4(),

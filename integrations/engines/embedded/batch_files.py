@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
 
 from domain.ports.engine import ColumnChange
 from domain.ports.object_store import StagedObject
@@ -17,8 +15,8 @@ class LoadFile:
     """One staged file. `index` is its place in the batch and stands for it inside DuckDB.
 
     `rows_read` counts all rows of the file, also those that are then skipped. `failure` says for a person why the file
-    is not loaded; `empty` means that there is nothing in it. `brings` has the types that its columns would have for
-    themselves, once it has been offered to the target; `needs` the changes without which it is not loaded.
+    is not loaded; `empty` means that there is nothing in it. `asks_for` are changes that its columns' types would
+    bring, if anybody has to be asked for them; `needs` those without which its values have no place, so that it is not loaded.
     """
 
     index: int
@@ -31,7 +29,7 @@ class LoadFile:
     failure: str | None = None
     transient: bool = False
     empty: bool = False
-    brings: Mapping[str, pa.DataType] = field(default_factory=dict)
+    asks_for: tuple[ColumnChange, ...] = ()
     needs: tuple[ColumnChange, ...] = ()
 
     @property
@@ -55,7 +53,7 @@ class LoadFile:
 
     def begin_again(self) -> None:
         """Be ready to be read once more: for a table that has changed, what was needed may be another matter."""
-        self.brings, self.needs = {}, ()
+        self.asks_for = self.needs = ()
         self.rows_read = self.rows_skipped = self.rows_rescued = 0
 
 

@@ -209,8 +209,9 @@ class ColumnarReader:
         except ColumnNamesError as error:
             for file in files:
                 file.fail(str(error))
+        asks_for = self._target.needs(part.types)
         for file in files:
-            file.brings = part.types
+            file.asks_for = asks_for
 
 
 def _look_at_parquet(file: LoadFile) -> tuple[pa.Schema, int, bool]:

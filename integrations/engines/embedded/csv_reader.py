@@ -197,7 +197,7 @@ class CsvReader:
         new = [name for name in part.types if name not in self._target.decided]
         by_file = infer_types_by_file(self._connection, part.relation, new)
         for file in part.files:
-            file.brings = by_file.get(file.index, {})
+            file.asks_for = self._target.needs(by_file.get(file.index, {}))
 
 
 def _by_header(files: Sequence[CsvFile]) -> list[list[CsvFile]]:

@@ -97,7 +97,7 @@ class JsonReader:
             problem = found.names_problem or self._problem(found)
             if problem is None:
                 self._target.offer(found.types)
-                file.brings = found.types
+                file.asks_for = self._target.needs(found.types)
             else:
                 file.fail(problem)
         except (FileContentError, ColumnNamesError) as error:

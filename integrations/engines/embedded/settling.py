@@ -131,12 +131,13 @@ class Settlement:
 
     def _needs(self, typed: _TypedPart, file: LoadFile) -> tuple[ColumnChange, ...]:
         """What would give the file's values a place. A number's type alone is not to change before a number does not fit it."""
-        return tuple(
-            change
-            for change in self._target.needs(file.brings)
-            if adds_fields(change.before, change.after)
-            or (change.column in typed.misfits and self._has(typed, file, typed.misfits[change.column]))
+        kept = tuple(
+            change for change in file.asks_for if adds_fields(change.before, change.after) or self._does_not_fit(typed, file, change)
         )
+        return file.asks_for if len(kept) == len(file.asks_for) else kept
+
+    def _does_not_fit(self, typed: _TypedPart, file: LoadFile, change: ColumnChange) -> bool:
+        return change.column in typed.misfits and self._has(typed, file, typed.misfits[change.column])
 
     def _is_bad_anyway(self, typed: _TypedPart, file: LoadFile, needs: Sequence[ColumnChange]) -> bool:
         """Whether a row of the file stays bad, whatever is decided."""

@@ -47,6 +47,7 @@ class TargetColumns:
         self._asks = evolution is SchemaEvolution.REQUIRE_APPROVAL
         self._decisions = ColumnDecisions(self._existing, self._hints, decisions if self._asks else NO_DECISIONS)
         self._by_folded_name = {name.casefold(): name for name in self._decisions.allowed}
+        self._needed: dict[tuple[ColumnChange, ...], tuple[ColumnChange, ...]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -79,7 +80,12 @@ class TargetColumns:
 
     def needs(self, brings: Mapping[str, pa.DataType]) -> tuple[ColumnChange, ...]:
         """What somebody has to decide on before a file with these columns can be loaded whole."""
-        return self._decisions.needs(brings) if self.asks else ()
+        if not self.asks:
+            return ()
+        needed = self._decisions.needs(brings)
+        # Thousands of files may bring the same thousands of columns: one tuple for all.
+        with self._lock:
+            return self._needed.setdefault(needed, needed)
 
     def is_new(self, name: str) -> bool:
         return name not in self._existing

@@ -177,6 +177,18 @@ async def test_files_that_bring_different_fields_of_one_new_object(bench: Engine
     assert (outcomes["b"].status, bench.columns()) == (LOADED, {"id": "long", "o": "struct<x: long, y: long>"})
 
 
+async def test_what_many_files_need_is_kept_once(bench: EngineBench) -> None:
+    bench.land("a", lines({"id": 1}))
+    await bench.load("a")
+    for name in "bc":
+        bench.land(name, lines({f"c{number}": number for number in range(1_000)}))
+
+    outcomes = await bench.load("b", "c", evolution=ASK)
+
+    assert len(outcomes["b"].needs) == 1_000
+    assert outcomes["b"].needs is outcomes["c"].needs
+
+
 async def test_names_of_any_kind_survive_a_decision(bench: EngineBench) -> None:
     bench.land("a", lines({"id": 1}))
     await bench.load("a")

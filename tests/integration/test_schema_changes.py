@@ -1,9 +1,11 @@
-"""Schema changes that wait for a person, from the API to the table."""
+"""Schema changes from the API to the table: tracked, and waiting for a person where that is asked for."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+import pytest
 
 from tests.fixtures.application import Running
 from tests.integration.test_begin_anew import do, explained
@@ -125,3 +127,53 @@ async def test_a_rejected_column_is_rescued_and_a_decision_is_for_good(running: 
     assert (await changes(running, ingestion, decided=False))["schemaChanges"]["nodes"] == []
     trail = await running.client.data('{ auditEvents(filter: { operation: ["decideSchemaChange"] }) { nodes { actor subjectId } } }')
     assert trail["auditEvents"]["nodes"] == [{"actor": "local", "subjectId": change["id"]}]
+
+
+VERSIONS = """
+query ($id: ID!) {
+  ingestion(id: $id) {
+    schemaVersions {
+      nodes { version columns { name type } diff { added { name type } changed { column before after } removed { name } } run { id } }
+    }
+  }
+}
+"""
+
+
+@pytest.mark.scenario(123)
+async def test_new_columns_are_found_and_tracked_across_runs(running: Running) -> None:
+    land(running, a=[{"id": 1}])
+    ingestion = await running.create("events")
+    first = await running.run(ingestion)
+    land(running, b=[{"id": 2}])
+    await running.run(ingestion)
+    land(running, c=[{"id": 3, "at": {"x": 1}, "note": "n"}])
+    third = await running.run(ingestion)
+    land(running, d=[{"id": 4, "at": {"x": 1, "y": 0.5}}])
+    fourth = await running.run(ingestion)
+
+    found = await running.client.data(VERSIONS, {"id": ingestion})
+
+    versions = found["ingestion"]["schemaVersions"]["nodes"]
+    assert [(version["version"], version["run"]["id"]) for version in versions] == [(3, fourth["id"]), (2, third["id"]), (1, first["id"])]
+    assert [version["diff"] for version in versions] == [
+        {
+            "added": [],
+            "changed": [{"column": "at", "before": "struct<x: long>", "after": "struct<x: long, y: double>"}],
+            "removed": [],
+        },
+        {"added": [{"name": "at", "type": "struct<x: long>"}, {"name": "note", "type": "string"}], "changed": [], "removed": []},
+        {"added": [{"name": "id", "type": "long"}], "changed": [], "removed": []},
+    ]
+    assert versions[0]["columns"] == [
+        {"name": "id", "type": "long"},
+        {"name": "at", "type": "struct<x: long, y: double>"},
+        {"name": "note", "type": "string"},
+    ]
+    table = await running.table("events")
+    assert sorted(zip(table["id"].to_pylist(), map(str, table["at"].to_pylist()), strict=True)) == [
+        (1, "None"),
+        (2, "None"),
+        (3, "{'x': 1, 'y': None}"),
+        (4, "{'x': 1, 'y': 0.5}"),
+    ]
