@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -20,6 +20,7 @@ from domain.ledger.entities import Batch, ProcessedFile
 from domain.ledger.schema_proposals import hold
 from domain.ledger.table_care import is_due
 from domain.ports.engine import (
+    NONE_REPLACED,
     BatchEvidence,
     BatchFile,
     BatchOutcome,
@@ -27,6 +28,7 @@ from domain.ports.engine import (
     FileOutcome,
     LoadBatch,
     OutcomeStatus,
+    Replaced,
     TableMissingError,
     TableReplacedError,
     TableSchema,
@@ -54,10 +56,11 @@ class BatchSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Claimed:
-    """A batch in hand, and the decided schema changes under which it is loaded."""
+    """A batch in hand, the rows that it takes the place of, and the decided schema changes under which it is loaded."""
 
     batch: Batch
     files: Sequence[ProcessedFile]
+    replaced: Replaced
     decided: Sequence[SchemaChange]
 
 
@@ -160,12 +163,13 @@ class BatchFileProcessor:
                 if not files:
                     raise _NothingToClaimError
                 asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
-                return _Claimed(batch, files, await tx.schema_changes.get_decided(ingestion.id) if asks else ())
+                decided = await tx.schema_changes.get_decided(ingestion.id) if asks else ()
+                return _Claimed(batch, files, await _replaced(tx, batch, files), decided)
         except _NothingToClaimError:
             return None
 
     async def _process_batch(self, run: Run, ingestion: Ingestion, grants: Grants, claimed: _Claimed) -> RunMetrics:
-        batch, files = claimed.batch, claimed.files
+        batch, files, replaced = claimed.batch, claimed.files, claimed.replaced
         order = LoadBatch(
             batch_id=batch.id,
             epoch=batch.epoch,
@@ -175,7 +179,7 @@ class BatchFileProcessor:
             format=ingestion.format,
             destination=ingestion.destination,
             policies=ingestion.policies,
-            files=[BatchFile(file.id, file.stored_object) for file in files],
+            files=[BatchFile(file.id, file.stored_object, replaced.get(file.path, frozenset())) for file in files],
             decisions=decisions_of(claimed.decided),
         )
         engine = self._engines[ingestion.execution.engine]
@@ -241,6 +245,7 @@ class BatchFileProcessor:
             await tx.files.mark_skipped(batch, skipped)
             if len(told) < len(needing):
                 await tx.files.release(batch)
+            await _supersede(tx, batch, files, {outcome.file_id for outcome in [*loaded, *skipped]})
             metrics = measure(files, [*loaded, *failed, *skipped, *held])
             await tx.runs.update_metrics(batch.run_id, metrics)
             if is_due(outcome.snapshots):
@@ -269,9 +274,10 @@ class BatchFileProcessor:
         async with self._unit_of_work(batch.tenant_id) as tx:
             ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
             files = await tx.files.batch_files(batch.id)
+            replaced = await _replaced(tx, batch, files)
         if ingestion is None:
             return
-        evidence = await self._ask_table(ingestion, batch)
+        evidence = await self._ask_table(ingestion, batch, replaced)
         table = await self._engines[ingestion.execution.engine].table_state(ingestion.destination) if evidence else None
         metrics = RunMetrics()
         async with self._unit_of_work(batch.tenant_id) as tx:
@@ -286,6 +292,8 @@ class BatchFileProcessor:
                 if not await tx.batches.commit(batch, snapshot_id=evidence.snapshot_id, files=len(loaded)):
                     raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
                 await tx.files.mark_success(batch, loaded, snapshot_id=evidence.snapshot_id)
+                gone = evidence.rows_by_path.keys() | evidence.replaced
+                await _supersede(tx, batch, files, {file.id for file in files if file.path in gone})
                 metrics = measure(files, loaded)
                 await tx.runs.update_metrics(batch.run_id, metrics)
                 await tx.files.release(batch)
@@ -303,10 +311,12 @@ class BatchFileProcessor:
                     await tx.runs.update_metrics(batch.run_id, metrics)
         self._telemetry.loaded(metrics)
 
-    async def _ask_table(self, ingestion: Ingestion, batch: Batch) -> BatchEvidence | None:
+    async def _ask_table(self, ingestion: Ingestion, batch: Batch, replaced: Replaced) -> BatchEvidence | None:
         engine = self._engines[ingestion.execution.engine]
         try:
-            return await engine.fence(ingestion.destination, table_uuid=batch.table_uuid, batch_id=batch.id, epoch=batch.epoch)
+            return await engine.fence(
+                ingestion.destination, table_uuid=batch.table_uuid, batch_id=batch.id, epoch=batch.epoch, replaces=replaced
+            )
         except TableMissingError:
             if batch.table_uuid is None:
                 # The table is created before the guard is asked, so without a table no append was, or can be, made.
@@ -328,6 +338,17 @@ def measure(files: Sequence[ProcessedFile], outcomes: Sequence[FileOutcome]) -> 
         rows_rescued=sum(o.rows_rescued for o in loaded),
         bytes_processed=sum(sizes[o.file_id] for o in loaded),
     )
+
+
+async def _replaced(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile]) -> Replaced:
+    return await tx.files.get_replaced(batch) if any(file.replaces for file in files) else NONE_REPLACED
+
+
+async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile], ids: Set[int]) -> None:
+    """Of the files with these ids, the ones that replace earlier versions have done so."""
+    replacing = [file.id for file in files if file.replaces and file.id in ids]
+    if replacing:
+        await tx.files.supersede(batch, replacing)
 
 
 async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:

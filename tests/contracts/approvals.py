@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.ingestions.entities import Ingestion, Policies, SchemaEvolution
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, Policies, SchemaEvolution
 from domain.ingestions.inputs import IngestionUpdate
 from domain.ingestions.service import IngestionService
 from domain.ledger import schema_proposals
@@ -335,6 +336,24 @@ class ApprovalContract:
         assert await changes(bench, ingestion) == []
         with pytest.raises(NotFoundError):
             await decide(bench, change, APPROVE)
+
+    async def test_a_new_version_that_waits_leaves_the_old_rows_until_it_is_loaded(self, bench: Workbench) -> None:
+        ingestion = await loaded(bench, policies=replace(ASKING, changed_files=ChangedFilePolicy.REPLACE))
+        bring(bench, EXTRA, "a")
+        bench.land("a", content=b"other")
+        assert (await bench.execute(ingestion)).files_held == 1
+        assert await bench.statuses(ingestion) == {"a": HELD}
+        assert bench.table(ingestion).rows_of(BUCKET + "a") == ROWS
+        found = await audited(bench, ingestion.id)
+        assert named(found) == [Difference(DifferenceKind.WAITING_FOR_APPROVAL, BUCKET + "a", HELD, ROWS, ROWS)]
+        (change,) = await changes(bench, ingestion)
+        await decide(bench, change, APPROVE)
+
+        await bench.execute(ingestion)
+
+        assert await bench.statuses(ingestion) == {"a": SUCCESS}
+        assert bench.table(ingestion).rows_of(BUCKET + "a") == ROWS
+        assert named(await audited(bench, ingestion.id)) == []
 
     async def test_rows_add_up(self, bench: Workbench) -> None:
         ingestion = await loaded(bench)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -172,3 +173,19 @@ class EngineApprovalContract:
 
         assert (asked, outcomes["new.json"].status) == (2, LOADED)
         assert bench.rows("id", "extra") == [(1, None), (2, "x"), (3, None), (4, "y")]
+
+    async def test_a_file_that_waits_takes_nothings_place(self, bench: EngineBench) -> None:
+        await begin(bench)
+        assert bench.outcome is not None
+        earlier = await bench.batch("first.json")
+        await bench.engine.load(earlier, open_guard)
+        rows = bench.rows("id")
+        path = bench.land("first.json", lines({"id": 2, "extra": "x"}))
+        batch = await bench.batch("first.json", evolution=ASK)
+        replacing = replace(batch, files=[replace(batch.files[0], replaces=frozenset({earlier.batch_id}))])
+        assert set(replacing.replaces) == {path}
+
+        outcome = await bench.engine.load(replacing, open_guard)
+
+        assert (outcome.files[0].status, outcome.snapshot_id) == (NEEDS_APPROVAL, None)
+        assert bench.rows("id") == rows

@@ -12,6 +12,7 @@ from domain.ingestions.entities import Destination
 from integrations.object_store.stores import ConfiguredObjectStores
 from tests.contracts.engine_approval_contract import EngineApprovalContract
 from tests.contracts.engine_contract import EngineContract
+from tests.contracts.replacing import ReplacingContract
 from tests.fakes.engine import FakeEngine
 from tests.fixtures.engine_bench import EngineBench
 
@@ -29,4 +30,8 @@ def bench(tmp_path: Path) -> Iterator[EngineBench]:
 
 
 class TestFakeEngine(EngineContract, EngineApprovalContract):
+    pass
+
+
+class TestReplacing(ReplacingContract):
     pass

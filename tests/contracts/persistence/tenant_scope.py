@@ -16,7 +16,7 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.reader import Reader, Window
 from domain.ports.repositories import Discovered, FileSelection
@@ -40,14 +40,15 @@ from tests.factories import (
     loaded,
     needing,
     skipped,
+    stored_objects,
 )
 
 
 @dataclass
 class Victim:
-    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired; `waiting` is PENDING.
+    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired, and is to replace an earlier version;
 
-    `change` is a proposal for which `held` waits.
+    `waiting` is PENDING, and `change` is a proposal for which `held` waits.
     """
 
     ingestion: Ingestion
@@ -119,6 +120,10 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
     "files.get_by_path": (lambda tx, v: tx.files.get_by_path(v.ingestion.id, v.done.path), None),
+    "files.get_replaced": (lambda tx, v: tx.files.get_replaced(v.batch), {}),
+    "files.supersede": (lambda tx, v: tx.files.supersede(v.batch, [v.working.id]), 0),
+    "files.get_earlier_versions": (lambda tx, v: tx.files.get_earlier_versions(v.ingestion.id, v.working.path, limit=10), []),
+    "files.rows_of_earlier_versions": (lambda tx, v: tx.files.rows_of_earlier_versions(v.ingestion.id, [v.working.path]), {}),
     "files.requeue": (lambda tx, v: tx.files.requeue(FileSelection(ids=(v.failed.id,))), 0),
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
     "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
@@ -215,7 +220,7 @@ class TenantScopeContract:
         async with world.begin() as tx:
             await tx.runs.update_status(victim.run.id, RunStatus.SUCCESS, at=NOW)
         whose, ever = [victim.ingestion.id], (NOW - timedelta(days=1), NOW + timedelta(days=1))
-        assert [stats.files for stats in await mine.stats(whose)] == [5]
+        assert [stats.files for stats in await mine.stats(whose)] == [6]
         assert await others.stats(whose) == await others.stats([uuid4()])
         assert [totals.runs for totals in await mine.run_totals(whose, *ever)] == [1]
         assert await others.run_totals(whose, *ever) == [RunTotals()]
@@ -239,7 +244,13 @@ async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
 async def a_victim(world: World) -> Victim:
     ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW)
     run = await world.run(ingestion, started=True, due_at=NOW)
-    await world.discover(ingestion, 5)
+    outdated = a_stored_object("changed.json")
+    await world.discover(ingestion, [outdated])
+    loading, [earlier] = await world.claim(ingestion, run_id=run.id)
+    async with world.begin() as tx:
+        await tx.files.mark_success(loading, [loaded(earlier)], snapshot_id=1)
+    objects = stored_objects(5)
+    await world.discover(ingestion, objects[:3])
     settled, (done, bad, held) = await world.claim(ingestion, files=3, run_id=run.id)
     async with world.begin() as tx:
         reset = Reset(uuid4(), remove_rows=True)
@@ -256,6 +267,8 @@ async def a_victim(world: World) -> Victim:
         await tx.idempotency_keys.claim("create", "key", "fingerprint", ingestion.id)
         key = await tx.api_keys.create(an_api_key(tenant_id=ingestion.tenant_id), b"1" * 32)
         await tx.audit.record(a_principal(world.tenant, name="theirs"), "createApiKey", "ApiKey", key.id)
+    await world.discover(ingestion, [replace(outdated, etag="v2")], changed_files=ChangedFilePolicy.REPLACE)
+    await world.discover(ingestion, objects[3:])
     batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
     waiting = (await world.files(ingestion))[4]
     return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, change, held, key)
@@ -275,7 +288,11 @@ async def _everything(world: World, victim: Victim) -> list[Any]:
             await tx.idempotency_keys.claim("create", "key", "fingerprint", uuid4()),
             await tx.api_keys.get_by_id(victim.key.id),
             await tx.api_keys.hold_admins(),
+            await tx.files.get_replaced(victim.batch),
+            await tx.files.get_earlier_versions(victim.ingestion.id, victim.working.path, limit=10),
+            await tx.files.rows_of_earlier_versions(victim.ingestion.id, [victim.working.path]),
         ]
+        assert all(own)
     trail = await world.reader.counts(AUDIT_EVENTS, [None], AuditEventFilter())
     entries = await world.directory.take_outbox(100, visible_after_seconds=0)
     outbox = [(entry.id, entry.revision) for entry in entries if entry.subject.tenant_id == world.tenant.id]

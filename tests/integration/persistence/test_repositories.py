@@ -13,6 +13,7 @@ from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.schema_changes import SchemaChangeRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
+from tests.contracts.persistence.versions import VersionContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -44,6 +45,10 @@ class TestLookups(LookupContract):
 
 
 class TestMarks(MarkContract):
+    pass
+
+
+class TestVersions(VersionContract):
     pass
 
 
