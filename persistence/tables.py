@@ -22,10 +22,12 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
 from domain.ledger.entities import BatchStatus, FileStatus
+from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.ports.engine import ColumnChange, TableSchema
 from domain.ports.unit_of_work import Topic
 from domain.runs.entities import Refresh, RunStatus, RunTrigger
@@ -33,7 +35,7 @@ from domain.schema_changes import SchemaChangeDecision
 from domain.schema_versions import SchemaDiff
 from domain.states import ACTIVE_RUN
 from domain.tenants import Grants, Role
-from persistence.types import Message, ValueObject, enum_column, one_of
+from persistence.types import EnumText, Message, ValueObject, enum_column, one_of
 
 metadata = MetaData(
     naming_convention={
@@ -117,6 +119,8 @@ ingestions = Table(
     Column("last_run_id", Uuid),
     _moment("last_run_at", nullable=True),
     _moment("next_due_at", nullable=True),
+    # When data count as late unless some come; NULL when that is not asked for, or has been told.
+    _moment("late_at", nullable=True),
     _moment("created_at", default_now=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW, onupdate=func.clock_timestamp()),
     one_of("status", IngestionStatus),
@@ -127,6 +131,7 @@ ingestions = Table(
     UniqueConstraint("destination_key", name="uq_ingestions_destination"),
     Index("ix_ingestions_newest", "tenant_id", "created_at", "id"),
     Index("ix_ingestions_due", "next_due_at", postgresql_where=text("status = 'ACTIVE'")),
+    Index("ix_ingestions_late", "late_at", postgresql_where=text("status = 'ACTIVE' AND late_at IS NOT NULL")),
 )
 
 _ACTIVE_RUNS = text(f"status IN ({', '.join(repr(status.value) for status in ACTIVE_RUN)})")
@@ -369,4 +374,61 @@ activity_events = Table(
     one_of("kind", ActivityKind),
     Index("ix_activity_events_in_order", "tenant_id", "transaction", "id"),
     Index("ix_activity_events_of_ingestion", "tenant_id", "ingestion_id", "transaction", "id"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _tenant(),
+    # NULL for one that is told of all ingestions.
+    Column("ingestion_id", Uuid),
+    Column("url", Text, nullable=False),
+    Column("description", Text),
+    Column("events", ValueObject(tuple[WebhookEvent, ...]), nullable=False),
+    # Sealed with a key that is not in the database.
+    Column("secret", LargeBinary, nullable=False),
+    _moment("created_at", default_now=True),
+    _moment("last_attempt_at", nullable=True),
+    Column("last_delivery_status", EnumText(DeliveryStatus)),
+    _count("consecutive_failures"),
+    one_of("last_delivery_status", DeliveryStatus),
+    ForeignKeyConstraint(
+        ["tenant_id", "ingestion_id"], ["ingestions.tenant_id", "ingestions.id"], name="fk_webhooks_ingestion", ondelete="CASCADE"
+    ),
+    # What a delivery refers to.
+    UniqueConstraint("tenant_id", "id", name="uq_webhooks_id_of_tenant"),
+    Index("ix_webhooks_newest", "tenant_id", "created_at", "id"),
+    Index("ix_webhooks_of_ingestion", "ingestion_id", postgresql_where=text("ingestion_id IS NOT NULL")),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("webhook_id", Uuid, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    enum_column("event", WebhookEvent),
+    _moment("occurred_at"),
+    # No foreign keys: what is told of may be gone by now.
+    Column("ingestion_id", Uuid),
+    Column("run_id", Uuid),
+    Column("data", JSONB, nullable=False),
+    enum_column("status", DeliveryStatus),
+    _count("attempts"),
+    _moment("next_attempt_at", nullable=True),
+    _moment("last_attempt_at", nullable=True),
+    Column("response_code", Integer),
+    Column("error", Message),
+    _moment("created_at", default_now=True),
+    _moment("ended_at", nullable=True),
+    one_of("event", WebhookEvent),
+    one_of("status", DeliveryStatus),
+    ForeignKeyConstraint(
+        ["tenant_id", "webhook_id"], ["webhooks.tenant_id", "webhooks.id"], name="fk_webhook_deliveries_webhook", ondelete="CASCADE"
+    ),
+    UniqueConstraint("webhook_id", "event_id", name="uq_webhook_deliveries_event"),
+    Index("ix_webhook_deliveries_newest", "webhook_id", "created_at", "id"),
+    Index("ix_webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )

@@ -19,6 +19,8 @@ from domain.ingestions.entities import EngineType, Ingestion, Policies, SchemaEv
 from domain.ledger.entities import Batch, ProcessedFile
 from domain.ledger.schema_proposals import hold
 from domain.ledger.table_care import is_due
+from domain.notifications.announcing import announce
+from domain.notifications.events import schema_changed
 from domain.ports.engine import (
     NONE_REPLACED,
     BatchEvidence,
@@ -230,6 +232,8 @@ class BatchFileProcessor:
         async with self._unit_of_work(batch.tenant_id) as tx:
             await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
+            if loaded and policies.late_after_seconds is not None:
+                await tx.ingestions.expect_data(batch.ingestion_id)
             failed = [o for o in outcome.files if o.status is OutcomeStatus.FAILED]
             skipped = [o for o in outcome.files if o.status is OutcomeStatus.SKIPPED]
             needing = [o for o in outcome.files if o.status is OutcomeStatus.NEEDS_APPROVAL]
@@ -289,6 +293,8 @@ class BatchFileProcessor:
                     for file in files
                     if file.path in evidence.rows_by_path
                 ]
+                if loaded and ingestion.policies.late_after_seconds is not None:
+                    await tx.ingestions.expect_data(batch.ingestion_id)
                 if not await tx.batches.commit(batch, snapshot_id=evidence.snapshot_id, files=len(loaded)):
                     raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
                 await tx.files.mark_success(batch, loaded, snapshot_id=evidence.snapshot_id)
@@ -364,7 +370,7 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
     latest = await tx.schema_versions.latest(batch.ingestion_id)
     diff = SchemaDiff.between(latest.schema if latest else None, schema)
     if diff:
-        await tx.schema_versions.append(
+        version = await tx.schema_versions.append(
             SchemaVersion(
                 id=0,
                 tenant_id=batch.tenant_id,
@@ -376,6 +382,9 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
                 created_at=batch.created_at,
             )
         )
+        ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
+        if ingestion is not None:
+            await announce(tx, schema_changed(ingestion, version))
 
 
 def _charge(error: BaseException) -> str | None:

@@ -15,6 +15,8 @@ from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import IngestionStatus
 from domain.ingestions.inputs import InputModel, Text
 from domain.ledger.entities import Batch, ProcessedFile
+from domain.notifications.announcing import announce
+from domain.notifications.events import schema_change_proposed
 from domain.ports.engine import FileOutcome, OutcomeStatus
 from domain.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from domain.schema_changes import SchemaChange, SchemaChangeDecision, described, digest_of
@@ -101,6 +103,7 @@ async def hold(
     """
     if [change.id for change in await tx.schema_changes.get_decided(batch.ingestion_id)] != [change.id for change in known]:
         return []
+    ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
     open_ = {change.digest: change.id for change in await tx.schema_changes.get_open(batch.ingestion_id)}
     paths = {file.id: file.path for file in files}
     held, refused = [], []
@@ -119,6 +122,8 @@ async def hold(
                 example_path=paths[outcome.file_id],
             )
             open_[digest] = proposed.id
+            if ingestion is not None:
+                await announce(tx, schema_change_proposed(ingestion, proposed))
         said = f"It waits for a schema change to be approved: {described(outcome.needs)}."
         if digest in open_:
             held.append(replace(outcome, message=said))

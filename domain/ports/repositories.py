@@ -55,6 +55,15 @@ class IngestionRepository(Protocol):
 
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None: ...
 
+    async def expect_data(self, id: UUID) -> None:
+        """From now on its data are late after `policies.late_after_seconds`, on the database's clock; never without that policy or a
+        schedule, nor while it is not ACTIVE."""
+        ...
+
+    async def take_lateness(self, id: UUID) -> bool:
+        """Whether its data are late. After True they are not any more, until they have been expected again."""
+        ...
+
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None: ...
 
     async def set_table(self, id: UUID, table_uuid: UUID) -> None:

@@ -24,6 +24,7 @@ from domain.ledger.completeness import DifferenceKind
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
 from domain.ledger.schema_proposals import SchemaChangeVerdict
+from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.schema_changes import SchemaChangeDecision
 from domain.system import ComponentStatus
@@ -236,6 +237,26 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "APPROVE": "Let the table have it.",
             "REJECT": "Load files without it; what they hold beyond the table's columns is kept, raw, in `_rescued_data`.",
+        },
+    ),
+    WebhookEvent: (
+        "What a webhook can be told of.",
+        {
+            "RUN_FAILED": "A run ended FAILED.",
+            "RUN_PARTIAL": "A run ended PARTIAL: some of its files failed, or wait for a schema change to be approved.",
+            "INGESTION_ERROR": "An ingestion is in ERROR, after several runs that failed in a row; its schedule rests.",
+            "DATA_LATE": "Nothing has been loaded for longer than the policy `lateAfterSeconds` allows. Told once, until data come.",
+            "SCHEMA_CHANGED": "The table has a new schema version; the first one too.",
+            "SCHEMA_CHANGE_PROPOSED": "A schema change waits for somebody's decision.",
+            "TEST": "Somebody has asked for it, by `testWebhook`. It cannot be subscribed to.",
+        },
+    ),
+    DeliveryStatus: (
+        "Where a delivery is.",
+        {
+            "PENDING": "It is to be tried, for the first time or again.",
+            "DELIVERED": "The receiver has answered 2xx.",
+            "GIVEN_UP": "It has failed as often as it may. `redeliverWebhook` sends it once more.",
         },
     ),
     ComponentStatus: ("Whether a component answers.", {"UP": "It does.", "DOWN": "It does not."}),

@@ -15,7 +15,7 @@ _KINDS = (
 _NEW_KINDS = "'SCHEMA_CHANGE_PROPOSED', 'SCHEMA_CHANGE_DECIDED', 'SCHEMA_CHANGE_WITHDRAWN'"
 
 revision = "10e561eb6977"
-down_revision = "4be0d71f9c36"
+down_revision = "0eb114b6afee"
 branch_labels = None
 depends_on = None
 

@@ -210,12 +210,19 @@ SILENT: Mapping[str, frozenset[str]] = {
             "files.rows_of_earlier_versions",
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
-            *("api_keys.hold_admins", "schema_changes.get_by_id", "schema_changes.get_open", "schema_changes.get_decided"),
+            *("api_keys.hold_admins", "webhooks.get_by_id", "webhooks.get_outgoing"),
+            *("schema_changes.get_by_id", "schema_changes.get_open", "schema_changes.get_decided"),
         }
     ),
     "the run's own change in the same transaction tells": frozenset(
         {
-            *("ingestions.set_next_due", "ingestions.update_last_run", "ingestions.set_table", "files.record_discovered"),
+            *(
+                "ingestions.set_next_due",
+                "ingestions.expect_data",
+                "ingestions.update_last_run",
+                "ingestions.set_table",
+                "files.record_discovered",
+            ),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),
             "files.mark_held",
             "files.supersede",
@@ -228,8 +235,14 @@ SILENT: Mapping[str, frozenset[str]] = {
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),
+    "webhooks are told, and of what is told already": frozenset(
+        {"ingestions.take_lateness", "webhooks.enqueue", "webhooks.record_attempt", "webhooks.requeue"}
+    ),
     "they are not about an ingestion": frozenset(
-        {"outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"}
+        {
+            *("outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"),
+            *("webhooks.create", "webhooks.delete"),
+        }
     ),
 }
 """Methods that are not, by why."""

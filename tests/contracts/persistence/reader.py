@@ -39,7 +39,9 @@ from tests.factories import (
     a_proposal,
     a_schema_version,
     a_stored_object,
+    a_webhook,
     an_api_key,
+    an_event,
     failed,
     loaded,
     needing,
@@ -264,13 +266,13 @@ class EveryPageContract:
                 assert seen == in_order, (order, limit, backward)
 
 
-async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
-    """An ingestion, a run of it, a file of that and a schema change, each with five children of a kind.
+async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID, UUID]:
+    """An ingestion, a run, a file of that, a webhook and a schema change, each with five children of a kind.
 
     Some of these are equal in what they are sorted by.
     """
     ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
-    ingestion, runs = ingestions[0], []
+    ingestion, runs, webhooks = ingestions[0], [], []
     for number in range(5):
         run = await world.run(ingestion, status=RunStatus.FAILED, queued_at=NOW + timedelta(days=number // 2))
         runs.append(run)
@@ -279,6 +281,10 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
             change = await tx.schema_changes.propose(**a_proposal(ingestion.id))
             key = await tx.api_keys.create(an_api_key(tenant_id=world.tenant.id), bytes([number]) * 32)
             await tx.audit.record(a_principal(world.tenant), "createApiKey", "ApiKey", key.id)
+            hook = a_webhook(tenant_id=world.tenant.id, created_at=NOW + timedelta(days=number // 2))
+            webhooks.append(await tx.webhooks.create(hook, b"sealed", at_most=5))
+            for _ in range(5 if number == 0 else 0):
+                await tx.webhooks.enqueue(an_event())
     await world.discover(ingestion, 5)
     for _ in range(5):
         batch, files = await world.claim(ingestion, run_id=runs[0].id)
@@ -289,9 +295,10 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
     batch, held = await world.claim(ingestion)
     async with world.begin() as tx:
         await tx.files.mark_held(batch, [needing(file) for file in held[5:]], {file.id: change.id for file in held[5:]})
-    return ingestion.id, runs[0].id, files[0].id, change.id
+    return ingestion.id, runs[0].id, files[0].id, webhooks[0].id, change.id
 
 
-def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID]) -> Any:
+def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID, UUID]) -> Any:
     name = relation.link.parent if relation.link else relation.parent
-    return {None: None, "ingestion_id": parents[0], "run_id": parents[1], "file_id": parents[2], "schema_change_id": parents[3]}[name]
+    kinds = ("ingestion_id", "run_id", "file_id", "webhook_id", "schema_change_id")
+    return dict(zip(kinds, parents, strict=True))[name] if name else None

@@ -14,6 +14,7 @@ from tests.contracts.persistence.schema_changes import SchemaChangeRepositoryCon
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 from tests.contracts.persistence.versions import VersionContract
+from tests.contracts.persistence.webhooks import LatenessContract, WebhookRepositoryContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -113,4 +114,12 @@ class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
 
 
 class TestNotifications(NotificationsContract):
+    pass
+
+
+class TestWebhooks(WebhookRepositoryContract):
+    pass
+
+
+class TestLateness(LatenessContract):
     pass
