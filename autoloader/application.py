@@ -42,6 +42,7 @@ from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
+from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
 from domain.notifications.delivery import DeliveryService
@@ -193,6 +194,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
+            schema_changes=observed(SchemaChangeService(unit_of_work, clock), telemetry),
             system=observed(
                 SystemService(
                     {

@@ -17,6 +17,7 @@ from domain.ports.repositories import (
     IngestionRepository,
     ProcessedFileRepository,
     RunRepository,
+    SchemaChangeRepository,
     SchemaVersionRepository,
 )
 from domain.ports.webhooks import WebhookRepository
@@ -73,6 +74,9 @@ class UnitOfWork(Protocol):
 
     @property
     def schema_versions(self) -> SchemaVersionRepository: ...
+
+    @property
+    def schema_changes(self) -> SchemaChangeRepository: ...
 
     @property
     def outbox(self) -> Outbox: ...

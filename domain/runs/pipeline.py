@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
@@ -163,6 +163,9 @@ class RunPipeline:
     async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> int:
         """Enter what has landed into the ledger, and requeue failures whose retry is due; how many files wait.
 
+        Files that were held are looked at again when the table has got other columns since, and all of them when nobody is to
+        be asked any more.
+
         A RETRY run lists nothing: it is assigned what the run that it retries has left unloaded.
         """
         if run.retry_of_id is None:
@@ -170,6 +173,8 @@ class RunPipeline:
         async with self._unit_of_work(run.tenant_id) as tx:
             if run.retry_of_id is None:
                 await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
+                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+                await tx.files.release_held(ingestion.id, outdated=asks)
             else:
                 await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
@@ -250,6 +255,7 @@ class RunPipeline:
             # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
             ended = await tx.runs.update_status(run.id, status, at=now, error_message=message)
+            await tx.schema_changes.withdraw_needless(run.ingestion_id)
             if ingestion is not None:
                 if event := run_ended(ingestion, ended, at=now):
                     await announce(tx, event)
@@ -310,7 +316,9 @@ def verdict(metrics: RunMetrics) -> tuple[RunStatus, str | None]:
     settled, failed = metrics.files_settled, metrics.files_failed
     if settled == 0:
         return RunStatus.NO_NEW_FILES, None
-    if failed == 0:
+    problems = [f"{failed} of {settled} files failed; each file says why"] if failed else []
+    if metrics.files_held:
+        problems.append(f"{metrics.files_held} of {settled} files wait for schema changes to be approved")
+    if not problems:
         return RunStatus.SUCCESS, None
-    message = f"{failed} of {settled} files failed; each file says why"
-    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), message
+    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), "; ".join(problems)
