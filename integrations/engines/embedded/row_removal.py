@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
+from domain.steps import Step, reached
 from integrations.engines.embedded.commits import forbid_retries, replace_files
 from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
@@ -54,6 +55,7 @@ async def remove_rows(
         if removal is None:
             return 0
         discard = partial(remove_data_files, removal.table.io, removal.new)
+        reached(Step.REMOVAL_WRITTEN)
         try:
             await guard()
         except BaseException:
