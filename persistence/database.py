@@ -101,12 +101,14 @@ def open_database(
     role: str | None = None,
     pool_size: int = 10,
     statement_timeout_seconds: float = 30.0,
+    idle_transaction_seconds: float = 60.0,
     read_only: bool = False,
     application: str = "autoloader",
 ) -> AsyncEngine:
     """`url` is a PostgreSQL URL of any driver. Connections are opened when first needed, and checked before each use.
 
-    They act as `role` (see `persistence.row_security`), or as the user whom the URL names.
+    They act as `role` (see `persistence.row_security`), or as the user whom the URL names. A transaction whose client says nothing
+    for `idle_transaction_seconds` is rolled back: a process that was stopped must not hold rows locked that others wait for.
     """
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
@@ -128,7 +130,7 @@ def open_database(
                 "timezone": "UTC",
                 "statement_timeout": str(int(statement_timeout_seconds * 1000)),
                 "default_transaction_read_only": "on" if read_only else "off",
-                "idle_in_transaction_session_timeout": "60000",
+                "idle_in_transaction_session_timeout": str(int(idle_transaction_seconds * 1000)),
                 "jit": "off",
             },
         },

@@ -7,6 +7,7 @@ pytest.register_assert_rewrite("tests.contracts", "tests.fakes", "tests.fixtures
 pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.application",
+    "tests.fixtures.chaos",
     "tests.fixtures.database",
     "tests.fixtures.identity",
     "tests.fixtures.log_lines",

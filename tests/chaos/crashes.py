@@ -24,7 +24,7 @@ async def by_a_run(world: World, order: Order) -> Worker:
 async def by_recovering(world: World, order: Order) -> Worker:
     """Another has died with a batch in the table that the ledger does not know of."""
     lost = await by_a_run(world, Order(Step.COMMITTED))
-    await lost.ended()
+    await world.lead(lost.has_ended)
     return await world.start(order)
 
 
@@ -61,7 +61,7 @@ WAYS: dict[Step, Way] = {
 async def killed(world: World, step: Step) -> Outcome:
     """SIGKILL at the step; another worker is started when it is dead."""
     worker = await WAYS[step](world, Order(step))
-    await worker.ended()
+    await world.lead(worker.has_ended)
     died = time.monotonic()
     await world.start()
     await world.at_rest()
@@ -74,8 +74,17 @@ async def killed(world: World, step: Step) -> Outcome:
 
 async def stopped(world: World, step: Step) -> Outcome:
     """SIGSTOP at the step; another worker recovers what it held; it wakes up, goes on where it was, and then does a run of its own."""
-    sleeper = await WAYS[step](world, Order(step, signal=signal.SIGSTOP))
-    await sleeper.stopped()
+    return await _slept(world, await WAYS[step](world, Order(step, signal=signal.SIGSTOP)))
+
+
+async def stopped_in_a_transaction(world: World, step: Step, driver: str) -> Outcome:
+    """SIGSTOP while the transaction that follows the step is open, with what it has locked."""
+    sleeper = await by_a_run(world, Order(step, signal=signal.SIGSTOP, before_commit_of=driver))
+    return await _slept(world, sleeper)
+
+
+async def _slept(world: World, sleeper: Worker) -> Outcome:
+    await world.lead(sleeper.has_stopped)
     fell_asleep = time.monotonic()
     other = await world.start()
     await world.at_rest()

@@ -20,6 +20,7 @@ import autoloader.stack
 import integrations.object_store.s3_account
 from autoloader.cli import main
 from domain import steps
+from sqlalchemy import Connection, Engine, event
 
 _PR_SET_PDEATHSIG = 1
 
@@ -46,7 +47,7 @@ def _work(order: dict[str, Any], host: int) -> None:
         os.dup2(source, stream)
     os.environ.update(order["environment"])
     if order["step"] is not None:
-        steps.on_step = _signal_at(order["step"], order["nth"], order["signal"])
+        steps.on_step = _signal_at(order["step"], order["nth"], order["signal"], order["before_commit_of"])
     if order["largest_file"] is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["largest_file"], order["largest_file"]))
     sys.argv = ["autoloader", "worker"]
@@ -59,12 +60,21 @@ def _work(order: dict[str, Any], host: int) -> None:
         os._exit(1)
 
 
-def _signal_at(step: str, nth: int, number: int) -> Any:
+def _signal_at(step: str, nth: int, number: int, before_commit_of: str | None) -> Any:
     reached = count(1)
 
     def at(here: steps.Step) -> None:
         if here == step and next(reached) == nth:
+            if before_commit_of is None:
+                os.kill(os.getpid(), number)
+            else:
+                event.listen(Engine, "commit", in_the_transaction, once=True)
+
+    def in_the_transaction(connection: Connection) -> None:
+        if connection.dialect.driver == before_commit_of:
             os.kill(os.getpid(), number)
+        else:
+            event.listen(Engine, "commit", in_the_transaction, once=True)
 
     return at
 

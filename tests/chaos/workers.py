@@ -17,16 +17,19 @@ from tests.chaos import worker_host
 
 _ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.01
+_ENDING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Order:
-    """`signal` is sent by the worker to itself when it has reached the step for the `nth` time. `largest_file` is in bytes: writing
-    beyond it fails, as on a full disk."""
+    """`signal` is sent by the worker to itself when it has reached the step for the `nth` time; or, with `before_commit_of`, when it is
+    about to commit the next transaction through that driver. `largest_file` is in bytes: writing beyond it fails, as on a full disk.
+    """
 
     step: Step | None = None
     nth: int = 1
     signal: int = signal.SIGKILL
+    before_commit_of: str | None = None
     largest_file: int | None = None
 
 
@@ -47,17 +50,13 @@ class Worker:
             return None
         return None if state in "ZX" else state
 
-    async def ended(self, *, within: float = 60) -> None:
-        await self._until(lambda: self._state is None, within)
+    def has_ended(self) -> bool:
+        return self._state is None
 
-    async def stopped(self, *, within: float = 60) -> None:
-        """It has stopped at its step."""
-
-        def stands() -> bool:
-            assert self._state is not None, f"the worker ended before it came there:\n{self.told()}"
-            return self._state == "T"
-
-        await self._until(stands, within)
+    def has_stopped(self) -> bool:
+        """It stands at its step."""
+        assert not self.has_ended(), f"the worker ended before it came there:\n{self.told()}"
+        return self._state == "T"
 
     def go_on(self) -> None:
         os.kill(self.pid, signal.SIGCONT)
@@ -69,20 +68,16 @@ class Worker:
     async def terminate(self) -> None:
         """As a service manager ends it."""
         os.kill(self.pid, signal.SIGTERM)
-        await self.ended()
+        try:
+            async with asyncio.timeout(_ENDING_SECONDS):
+                while not self.has_ended():
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise AssertionError(f"it did not end on SIGTERM; its state is {self._state}:\n{self.told()}") from None
 
     def told(self) -> str:
         """The end of its log."""
         return self.log.read_text()[-6_000:] if self.log.exists() else ""
-
-    async def _until(self, condition: object, within: float) -> None:
-        assert callable(condition)
-        try:
-            async with asyncio.timeout(within):
-                while not condition():
-                    await asyncio.sleep(_POLL_SECONDS)
-        except TimeoutError:
-            raise AssertionError(f"after {within} seconds the worker is in state {self._state}:\n{self.told()}") from None
 
 
 class Workers:

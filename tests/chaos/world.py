@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -34,7 +34,8 @@ from persistence.database import connection
 from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.chaos.workers import NOTHING_GOES_WRONG, Order, Worker, Workers
 
-LEASE_SECONDS = 3.0
+LEASE_SECONDS = 5.0
+_WITHIN_SECONDS = 60.0
 FILES = 6
 """Three to a batch, so that one batch is done when another is under way."""
 ROWS_PER_FILE = 20
@@ -82,7 +83,13 @@ class World:
     """`environment` is the workers'. What the tests look at, they look at by an application of their own, which works at nothing."""
 
     def __init__(
-        self, workers: Workers, place: Path, environment: Mapping[str, str], landing: Landing, application: Application, principal: Principal
+        self,
+        workers: Workers,
+        place: Path,
+        environment: Mapping[str, str],
+        landing: Landing,
+        application: Application,
+        principal: Principal,
     ) -> None:
         self._workers = workers
         self._place = place
@@ -133,6 +140,23 @@ class World:
                     # Another is active, or the database has just come back.
                     await asyncio.sleep(_POLL_SECONDS)
 
+    async def lead(self, stands: Callable[[], bool]) -> None:
+        """Until a worker stands at its step. On a busy machine its run may be lost before it comes there; then there is another."""
+        try:
+            async with asyncio.timeout(_WITHIN_SECONDS):
+                while not stands():
+                    if not await self._run_is_active():
+                        with suppress(ConflictError, UnavailableError):
+                            request = RunRequest(ingestion_id=self.ingestion.id)
+                            await self._application.services.runs.run_ingestion(self._principal, request)
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise Stuck(f"the worker did not come to its step; {self.told()}") from None
+
+    async def _run_is_active(self) -> bool:
+        async with self._looking() as tx:
+            return await tx.runs.get_active(self.ingestion.id) is not None
+
     async def refresh(self) -> None:
         request = RefreshRequest(ingestion_id=self.ingestion.id, mode=RefreshMode.FULL, confirm=True)
         await self._application.services.refreshes.refresh(self._principal, request)
@@ -143,7 +167,7 @@ class World:
         request = ClearRequest(ingestion_id=self.ingestion.id, path_prefix=prefix, confirm=True)
         await self._application.services.files(self._principal.tenant.id).clear_processed_files(self._principal, request)
 
-    async def at_rest(self, *, within: float = 60) -> None:
+    async def at_rest(self, *, within: float = _WITHIN_SECONDS) -> None:
         """No run is active, no batch is open, and no reset is to be done."""
         tenant = self._principal.tenant.id
         state: object = "unknown"
@@ -170,6 +194,17 @@ class World:
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise Stuck(f"after {within} seconds (runs, batches, reset) are {state}; {self.told()}") from None
+
+    async def ended(self, run: Run, *, within: float = 60) -> None:
+        """The run has ended, or so many seconds have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while True:
+                    async with self._looking() as tx:
+                        found = await tx.runs.get_by_id(run.id)
+                    if found is not None and found.status not in ACTIVE_RUN:
+                        return
+                    await asyncio.sleep(_POLL_SECONDS)
 
     async def load_the_rest(self) -> Run:
         """Runs, one after the other, until nothing is left to load; the last."""
@@ -251,9 +286,7 @@ async def world(
         "AUTOLOADER_MAX_CONCURRENT_RUNS": "1",
         **(seen_by_workers or {}),
     }
-    mine = Settings(
-        home=place / "observer", database_url=database_url, local_roots=(place / "landing",), warehouse=warehouse, **settings
-    )
+    mine = Settings(home=place / "observer", database_url=database_url, local_roots=(place / "landing",), warehouse=warehouse, **settings)
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(open_application(mine, database_url))
         principal = Principal(await application.ensure_local_tenant(), Role.ADMIN)
@@ -265,5 +298,3 @@ async def world(
 
 def lease_times(since: float) -> float:
     return (time.monotonic() - since) / LEASE_SECONDS
-
-
