@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import counting, dashboard, load_files, nothing_new, one_file, telemetry
+from benchmarks import claims, counting, dashboard, load_files, nothing_new, one_file, poison, recovery, telemetry
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -16,6 +16,9 @@ BENCHMARKS = {
     "one-file": one_file.measure,
     "dashboard": dashboard.measure,
     "counting": counting.measure,
+    "claims": claims.measure,
+    "poison": poison.measure,
+    "recovery": recovery.measure,
     "telemetry": telemetry.measure,
 }
 

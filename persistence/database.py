@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -172,11 +173,20 @@ async def _on_behalf_of(tenant_id: UUID | None, opened: AsyncConnection) -> Asyn
 def _told() -> Iterator[None]:
     try:
         yield
-    except _DOWN as error:
+    except (*_DOWN, exc.DBAPIError) as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            # The rollback of a statement that was cancelled may fail with a complaint of the driver's, which took the cancellation's
+            # place; who catches errors and goes on would never end.
+            raise asyncio.CancelledError from error
+        _tell(error)
+        raise
+
+
+def _tell(error: BaseException) -> None:
+    """Raises `UnavailableError` when the error says that there is no database to talk to."""
+    if isinstance(error, _DOWN):
         # The cause goes to logs; its words name hosts and users.
         raise UnavailableError(_NOT_AVAILABLE) from error
-    except exc.DBAPIError as error:
-        # A wrong password, say, comes as no more than this, around what the driver said.
-        if isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
-            raise UnavailableError(_NOT_AVAILABLE) from error
-        raise
+    # A wrong password, say, comes as no more than this, around what the driver said.
+    if isinstance(error, exc.DBAPIError) and isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
+        raise UnavailableError(_NOT_AVAILABLE) from error

@@ -7,7 +7,6 @@ pytest.register_assert_rewrite("tests.contracts", "tests.fakes", "tests.fixtures
 pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.application",
-    "tests.fixtures.chaos",
     "tests.fixtures.database",
     "tests.fixtures.identity",
     "tests.fixtures.log_lines",
@@ -16,4 +15,6 @@ pytest_plugins = [
     "tests.fixtures.scenario_markers",
     "tests.fixtures.spans",
     "tests.fixtures.statements",
+    # Last, for it imports others of them, which pytest is to have seen before.
+    "tests.fixtures.chaos",
 ]

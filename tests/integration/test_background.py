@@ -1,0 +1,47 @@
+"""The background work of a process, as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from autoloader.background import Background
+from domain.ports.telemetry import NO_TELEMETRY
+
+
+class Broken:
+    """A chore that fails as it is cancelled."""
+
+    def __init__(self) -> None:
+        self.at_work = asyncio.Event()
+
+    async def recover_lost(self) -> None:
+        self.at_work.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("the connection is gone")
+
+
+class Idle:
+    async def fire_due_schedules(self, directory: object) -> int:
+        return 0
+
+    async def compact_file_counts(self, limit: int) -> int:
+        return 0
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        return 0
+
+
+async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(database_url: str) -> None:
+    broken, idle = Broken(), Idle()
+    anything: Any = idle
+    chores: Any = broken
+    background = Background(database_url, anything, {}, anything, chores, NO_TELEMETRY, lease_seconds=60)
+    task = asyncio.create_task(background.run())
+    await broken.at_work.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=10)
+    assert done
+    assert task.cancelled()
