@@ -53,18 +53,23 @@ class Background:
         """Until cancelled: take the background lock when it is free, and do the work while it is held."""
         while True:
             try:
-                async with background_ownership(self._database_url, patience_seconds=self._lease_seconds) as ownership:
-                    if ownership is not None:
-                        self._telemetry.owns_background(True)
-                        await self._work(ownership)
+                # In a task of its own, for one in which a TaskGroup has failed looks as if it were asked to end (Python 3.11).
+                await asyncio.create_task(self._work_while_owner(), name="background work")
             except Exception as error:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
-                    # A statement that is cancelled may fail with a complaint of the driver's, which took the cancellation's place.
+                    # A chore failed as it was cancelled, and its error took the cancellation's place.
                     raise asyncio.CancelledError from error
                 log.warning("background work is interrupted: %r", _first(error))
-            finally:
-                self._telemetry.owns_background(False)
             await asyncio.sleep(self._standby_seconds)
+
+    async def _work_while_owner(self) -> None:
+        try:
+            async with background_ownership(self._database_url, patience_seconds=self._lease_seconds) as ownership:
+                if ownership is not None:
+                    self._telemetry.owns_background(True)
+                    await self._work(ownership)
+        finally:
+            self._telemetry.owns_background(False)
 
     async def _work(self, ownership: Ownership) -> None:
         """Each chore beside the others, so that none waits for one that takes long; all of them end with the first that fails."""

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from threading import Lock
 
 from autoloader.embedded.cluster import ClusterFolder
 from autoloader.embedded.postgres import EmbeddedPostgres
@@ -18,6 +19,7 @@ from tests.fixtures.postgres import ServerFacts, administration
 
 _MEMORY = Path("/dev/shm")
 _TEMPLATE = "template_chaos"
+_MIGRATING = Lock()
 
 
 class OwnPostgres:
@@ -42,7 +44,9 @@ class OwnPostgres:
     def make_template(self) -> None:
         with administration(self._facts) as administer:
             administer.execute(f"CREATE DATABASE {_TEMPLATE}")
-        upgrade(self._facts.url_of(_TEMPLATE))
+        # Alembic's contexts are the process's.
+        with _MIGRATING:
+            upgrade(self._facts.url_of(_TEMPLATE))
 
     def new_database(self) -> str:
         """The URL of a migrated database of its own, through the relay."""

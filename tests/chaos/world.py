@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 from pyiceberg.catalog.sql import SqlCatalog
@@ -39,6 +40,7 @@ _WITHIN_SECONDS = 60.0
 FILES = 6
 """Three to a batch, so that one batch is done when another is under way."""
 ROWS_PER_FILE = 20
+_RANDOM_BYTES = 600
 _POLL_SECONDS = 0.03
 _TRIES = 6
 
@@ -117,7 +119,7 @@ class World:
         for _ in range(files):
             ids = [next(self._ids) for _ in range(ROWS_PER_FILE)]
             # Text that does not compress, so that a data file is larger than the metadata around it.
-            lines = [json.dumps({"id": id, "text": f"{hash((id, part)):x}" * 2}) for part, id in enumerate(ids)]
+            lines = [json.dumps({"id": id, "text": Random(id).randbytes(_RANDOM_BYTES).hex()}) for id in ids]
             self._landing.put(f"{folder}/{next(self._names):03}.json", "\n".join(lines).encode())
             self._landed.update(ids)
 

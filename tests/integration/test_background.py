@@ -23,6 +23,18 @@ class Broken:
             raise ConnectionError("the connection is gone")
 
 
+class FailsOnce:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.again = asyncio.Event()
+
+    async def recover_lost(self) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            raise ConnectionError("the connection is gone")
+        self.again.set()
+
+
 class Idle:
     async def fire_due_schedules(self, directory: object) -> int:
         return 0
@@ -44,4 +56,16 @@ async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(databa
     task.cancel()
     done, _ = await asyncio.wait([task], timeout=10)
     assert done
+    assert task.cancelled()
+
+
+async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:
+    chores, idle = FailsOnce(), Idle()
+    anything: Any = idle
+    failing: Any = chores
+    task = asyncio.create_task(Background(database_url, anything, {}, anything, failing, NO_TELEMETRY, lease_seconds=0.6).run())
+    async with asyncio.timeout(20):
+        await chores.again.wait()
+    task.cancel()
+    await asyncio.wait([task])
     assert task.cancelled()
