@@ -36,11 +36,13 @@ async def measure(report: Report, place: Path) -> None:
         ingestion = await stack.create({"type": "LOCAL", "path": str(place / "landing")}, {"type": "JSON"})
         url = stack.application.database.url.render_as_string(hide_password=False)
         owner = open_database(url, statement_timeout_seconds=600)
+        filling = time.perf_counter()
         async with owner.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             await connection.execute(text(_FILL), {"tenant": ingestion.tenant_id, "ingestion": ingestion.id, "files": FILES})
             # As autovacuum does a while after a listing of that size.
             await connection.execute(text("VACUUM ANALYZE processed_files"))
             await connection.execute(text("CHECKPOINT"))
+        report.note(f"filled the ledger in {time.perf_counter() - filling:.0f} s")
         order = orjson.dumps({"url": url, "tenant": str(ingestion.tenant_id), "ingestion": str(ingestion.id)}).decode()
         workers = [
             await asyncio.create_subprocess_exec(

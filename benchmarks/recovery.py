@@ -27,7 +27,10 @@ ROWS_PER_FILE = 100
 BATCHES = 4
 ROUNDS = 3
 TARGET = 1.0
-_NOBODY_WORKS_ANY_MORE = ("UPDATE runs SET lease_expires_at = now() WHERE status = 'RUNNING'", "UPDATE batches SET lease_expires_at = now()")
+_NOBODY_WORKS_ANY_MORE = (
+    "UPDATE runs SET lease_expires_at = now() WHERE status = 'RUNNING'",
+    "UPDATE batches SET lease_expires_at = now()",
+)
 _WORKED = "SELECT extract(epoch FROM now() - started_at) FROM runs WHERE id = :id"
 
 
@@ -78,8 +81,7 @@ async def _interrupted(stack: BenchStack, host: Workers, owner: AsyncEngine, ing
     }
     run = await stack.queue(ingestion)
     worker = await host.start(environment, place / "worker.log", Order(step, nth=2))
-    while not worker.has_ended():
-        await asyncio.sleep(0.005)
+    await worker.ended()
     async with owner.begin() as connection:
         worked = float(await connection.scalar(text(_WORKED), {"id": run.id}))
         for statement in _NOBODY_WORKS_ANY_MORE:

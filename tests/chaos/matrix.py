@@ -9,7 +9,7 @@ from domain.steps import Step
 from tests.chaos import crashes, database_faults, disk_faults, store_faults
 from tests.chaos.bench import Bench, Cell
 from tests.chaos.s3_proxy import Badness
-from tests.chaos.world import Outcome, World
+from tests.chaos.world import Outcome
 
 _BEFORE_AND_AFTER_THE_COMMIT = (Step.GUARDED, Step.COMMITTED)
 

@@ -15,12 +15,10 @@ import sys
 from itertools import count
 from typing import Any
 
-import autoloader.application
-import autoloader.stack
-import integrations.object_store.s3_account
+from sqlalchemy import Connection, Engine, event
+
 from autoloader.cli import main
 from domain import steps
-from sqlalchemy import Connection, Engine, event
 
 _PR_SET_PDEATHSIG = 1
 

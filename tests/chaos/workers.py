@@ -17,7 +17,7 @@ from tests.chaos import worker_host
 
 _ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.01
-_ENDING_SECONDS = 60.0
+_ENDING_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,15 @@ class Worker:
     async def terminate(self) -> None:
         """As a service manager ends it."""
         os.kill(self.pid, signal.SIGTERM)
+        await self.ended()
+
+    async def ended(self) -> None:
         try:
             async with asyncio.timeout(_ENDING_SECONDS):
                 while not self.has_ended():
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            raise AssertionError(f"it did not end on SIGTERM; its state is {self._state}:\n{self.told()}") from None
+            raise AssertionError(f"it did not end; its state is {self._state}:\n{self.told()}") from None
 
     def told(self) -> str:
         """The end of its log."""

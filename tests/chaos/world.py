@@ -36,7 +36,7 @@ from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.chaos.workers import NOTHING_GOES_WRONG, Order, Worker, Workers
 
 LEASE_SECONDS = 5.0
-_WITHIN_SECONDS = 60.0
+_WITHIN_SECONDS = 180.0
 FILES = 6
 """Three to a batch, so that one batch is done when another is under way."""
 ROWS_PER_FILE = 20
@@ -134,7 +134,7 @@ class World:
         self.ingestion = await self._application.services.ingestions.create_ingestion(self._principal, IngestionCreate.parse(given))
 
     async def queue(self) -> Run:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(_WITHIN_SECONDS):
             while True:
                 try:
                     return await self._application.services.runs.run_ingestion(self._principal, RunRequest(ingestion_id=self.ingestion.id))
