@@ -86,6 +86,18 @@ def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[An
     return select(told.c.place, told.c.oldest_waiting_at, told.c.last_success_at, *counts.c).join(counts, true(), isouter=True)
 
 
+def counts_statement(tenant_id: UUID, ingestion_id: UUID) -> Select[Any]:
+    """Rows of: a status in which the ingestion has files, and how many."""
+    changes = file_count_changes.c
+    counted = cast(func.sum(changes.files), BigInteger)
+    return (
+        select(changes.status, counted)
+        .where(changes.tenant_id == tenant_id, changes.ingestion_id == ingestion_id)
+        .group_by(changes.status)
+        .having(counted != 0)
+    )
+
+
 def run_totals_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Select[Any]:
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), the sums that `RunTotals` has, in its order."""
     given = _given(ingestion_ids)

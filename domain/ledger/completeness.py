@@ -102,7 +102,6 @@ class CompletenessService:
         async for files in self._discovery.list_files(ingestion.source, principal.tenant.grants):
             await self._look_up(ingestion, files, found)
             listed.add(files)
-        listed.close()
         counted = self._engines[ingestion.execution.engine].rows_by_file(ingestion.destination, table_uuid=table_uuid)
         async with aclosing(counted):
             await self._compare(ingestion, listed, _Peeking(counted), found)
@@ -172,29 +171,43 @@ class _Listed:
     """Which paths were listed, and with which content: 64 bits of a digest each."""
 
     def __init__(self) -> None:
-        self._paths, self._contents = array("Q"), array("Q")
+        self._paths, self._contents = _Digests(), _Digests()
 
     def add(self, files: Sequence[StoredObject]) -> None:
-        self._paths.extend(_digest(file.path) for file in files)
-        self._contents.extend(_digest(file.path, file.etag) for file in files)
-
-    def close(self) -> None:
-        self._paths, self._contents = array("Q", sorted(self._paths)), array("Q", sorted(self._contents))
+        for file in files:
+            self._paths.add(_digest(file.path))
+            self._contents.add(_digest(file.path, file.etag))
 
     def has_path(self, path: str) -> bool:
-        return _holds(self._paths, _digest(path))
+        return _digest(path) in self._paths
 
     def has_content(self, path: str, etag: str) -> bool:
-        return _holds(self._contents, _digest(path, etag))
+        return _digest(path, etag) in self._contents
+
+
+class _Digests:
+    """Numbers of 64 bits in parts by their first byte, each of which is sorted when it is first looked into: no step takes long."""
+
+    def __init__(self) -> None:
+        self._parts = [array("Q") for _ in range(256)]
+        self._sorted: set[int] = set()
+
+    def add(self, digest: int) -> None:
+        """Not after the first look."""
+        self._parts[digest >> 56].append(digest)
+
+    def __contains__(self, digest: int) -> bool:
+        first = digest >> 56
+        if first not in self._sorted:
+            self._parts[first] = array("Q", sorted(self._parts[first]))
+            self._sorted.add(first)
+        part = self._parts[first]
+        place = bisect_left(part, digest)
+        return place < len(part) and part[place] == digest
 
 
 def _digest(*texts: str) -> int:
     return int.from_bytes(blake2b("\0".join(texts).encode(), digest_size=8).digest())
-
-
-def _holds(ordered: array[int], value: int) -> bool:
-    place = bisect_left(ordered, value)
-    return place < len(ordered) and ordered[place] == value
 
 
 class _Peeking:

@@ -158,10 +158,10 @@ class ProcessedFileRepository(Protocol):
         ...
 
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
-        """Make the files that one run had in hand and that are not loaded PENDING, and assign them to another run; how many.
+        """Make the files that one run had before it and that are not loaded PENDING, and assign them to another run; how many.
 
-        These are its FAILED files, whatever their retries, and those that it claimed and released. Files that another
-        run has in hand stay where they are.
+        These are its FAILED files, whatever their retries, those that it claimed and released, and those that it had not come to: that
+        were known when it ended, and are PENDING. Files that another run has in hand stay where they are.
         """
         ...
 

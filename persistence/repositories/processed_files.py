@@ -40,7 +40,8 @@ from domain.states import DONE_FILE, FILE
 from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
-from persistence.tables import batches, file_attempts, ingestions, processed_files
+from persistence.stats import counts_statement
+from persistence.tables import batches, file_attempts, ingestions, processed_files, runs
 from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
@@ -106,11 +107,16 @@ class SqlProcessedFileRepository:
 
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
         attempted = select(file_attempts.c.file_id).where(self._scope.owns(file_attempts), file_attempts.c.run_id == of_run)
+        ended_at = select(runs.c.ended_at).where(self._scope.owns(runs), runs.c.id == of_run).scalar_subquery()
         return await self._scope.changed(
             self._files(ingestion_id)
             .where(
                 processed_files.c.status.in_((FileStatus.PENDING, FileStatus.FAILED)),
-                or_(processed_files.c.run_id == of_run, processed_files.c.id.in_(attempted)),
+                or_(
+                    processed_files.c.run_id == of_run,
+                    processed_files.c.id.in_(attempted),
+                    and_(_is(FileStatus.PENDING), processed_files.c.discovered_at <= ended_at),
+                ),
             )
             .values(status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
         )
@@ -246,11 +252,14 @@ class SqlProcessedFileRepository:
         return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
-        statement = (
-            select(processed_files.c.status, func.count())
-            .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
-            .group_by(processed_files.c.status)
-        )
+        if path_prefix is None:
+            statement = counts_statement(self._scope.tenant_id, ingestion_id)
+        else:
+            statement = (
+                select(processed_files.c.status, func.count())
+                .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
+                .group_by(processed_files.c.status)
+            )
         rows: Sequence[tuple[FileStatus, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
         return dict(rows)
 

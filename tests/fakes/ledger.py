@@ -15,6 +15,7 @@ from domain.ledger.entities import Batch, BatchStatus, FileAttempt, FileStatus, 
 from domain.ports.engine import FileOutcome
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
+from domain.runs.entities import Run
 from domain.states import DONE_FILE, FILE
 from domain.text import readable
 from tests.fakes.reader import passes
@@ -71,7 +72,14 @@ class FakeProcessedFileRepository:
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
         attempted = {a.file_id for a in self._scope.owned(FileAttempt) if a.run_id == of_run}
         unloaded = self._current(ingestion_id, FileStatus.PENDING, FileStatus.FAILED)
-        left = [file for file in unloaded if file.run_id == of_run or file.id in attempted]
+        run = self._scope.find(Run, of_run)
+        known_until = run.ended_at if run else None
+
+        def left_by(file: ProcessedFile) -> bool:
+            not_come_to = file.status is FileStatus.PENDING and known_until is not None and file.discovered_at <= known_until
+            return file.run_id == of_run or file.id in attempted or not_come_to
+
+        left = [file for file in unloaded if left_by(file)]
         for file in left:
             self._rows[file.id] = replace(file, status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
         return len(left)
