@@ -171,15 +171,21 @@ async def _on_behalf_of(tenant_id: UUID | None, opened: AsyncConnection) -> Asyn
 
 @contextmanager
 def _told() -> Iterator[None]:
+    before = _cancellations()
     try:
         yield
     except (*_DOWN, exc.DBAPIError) as error:
-        if (task := asyncio.current_task()) is not None and task.cancelling():
+        if _cancellations() > before:
             # The rollback of a statement that was cancelled may fail with a complaint of the driver's, which took the cancellation's
             # place; who catches errors and goes on would never end.
             raise asyncio.CancelledError from error
         _tell(error)
         raise
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def _tell(error: BaseException) -> None:

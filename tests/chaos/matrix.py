@@ -89,7 +89,7 @@ DATABASE = tuple(_database_faults())
 STORE = tuple(_store_faults())
 DISK = tuple(_disk_faults())
 
-_SHORT_STEPS = {
+SHORT_STEPS = {
     "SIGKILL": (
         *(Step.STARTED, Step.LISTED, Step.CLAIMED, Step.TABLE_CREATED, Step.WRITTEN, Step.GUARDED, Step.COMMITTED, Step.MARKED),
         *(Step.PROCESSED, Step.FENCED, Step.TABLE_DROPPED, Step.REMOVAL_WRITTEN),
@@ -108,4 +108,4 @@ _SHORT_STEPS = {
 
 
 def is_short(cell: Cell) -> bool:
-    return cell.step in _SHORT_STEPS.get(cell.fault, ())
+    return cell.step in SHORT_STEPS.get(cell.fault, ())

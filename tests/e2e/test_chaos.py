@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.steps import Step
 from tests.chaos import matrix
 from tests.chaos.bench import Bench, Cell, Row, fill
 from tests.chaos.disk_faults import may_mount
@@ -36,10 +37,8 @@ async def test_no_row_is_lost_or_doubled(chaos: Bench, cells: Sequence[Cell], wh
         assert row.outcome.good or not whole_matrix, row
 
 
-def test_every_step_has_its_cell() -> None:
+def test_every_step_has_its_cells_and_every_short_cell_is_there() -> None:
     for fault in ("SIGKILL", "SIGSTOP past the lease"):
-        from domain.steps import Step
-
         assert {cell.step for cell in matrix.CRASHES if cell.fault == fault} == set(Step)
     short = {(cell.fault, cell.step) for cell in (*matrix.CRASHES, *matrix.DATABASE, *matrix.STORE, *matrix.DISK) if matrix.is_short(cell)}
-    assert short == {(fault, step) for fault, steps in matrix._SHORT_STEPS.items() for step in steps}
+    assert short == {(fault, step) for fault, steps in matrix.SHORT_STEPS.items() for step in steps}
