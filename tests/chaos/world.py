@@ -105,9 +105,9 @@ class World:
         self._started: list[Worker] = []
         self.ingestion: Ingestion
 
-    async def start(self, order: Order = NOTHING_GOES_WRONG, **environment: str) -> Worker:
+    async def start(self, order: Order = NOTHING_GOES_WRONG) -> Worker:
         log = self._place / f"worker-{len(self._started)}.log"
-        worker = await self._workers.start({**self._environment, **environment}, log, order)
+        worker = await self._workers.start(self._environment, log, order)
         self._started.append(worker)
         return worker
 

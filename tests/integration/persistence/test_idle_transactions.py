@@ -19,13 +19,17 @@ LOCK = text("SELECT pg_advisory_xact_lock(1)")
 
 async def test_of_ours(database: AsyncEngine, database_url: str) -> None:
     stopping = open_database(database_url, idle_transaction_seconds=0.2)
-    with pytest.raises((SQLAlchemyError, UnavailableError)):
+
+    async def stopped_in_a_transaction() -> None:
         async with transaction(stopping) as stopped:
             await stopped.execute(LOCK)
             async with transaction(database) as other:
                 # Waits until the lock is free.
                 await other.execute(LOCK)
             await stopped.execute(text("SELECT 1"))
+
+    with pytest.raises((SQLAlchemyError, UnavailableError)):
+        await stopped_in_a_transaction()
     await stopping.dispose()
 
 
