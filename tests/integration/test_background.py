@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 from autoloader.background import Background
+from autoloader.outbox import Lane
 from domain.ports.telemetry import NO_TELEMETRY
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 
 
 class Broken:
@@ -36,6 +38,17 @@ class FailsOnce:
 
 
 class Idle:
+    def __init__(self) -> None:
+        self.asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def recover_lost(self) -> int:
+        return 0
+
+    async def take_outbox(self, limit: int, *, topic: Topic, visible_after_seconds: float) -> list[OutboxEntry]:
+        if not self.asked.done():
+            self.asked.set_result(visible_after_seconds)
+        return []
+
     async def fire_due_schedules(self, directory: object) -> int:
         return 0
 
@@ -69,3 +82,17 @@ async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_what_a_killed_process_had_in_hand_is_due_again_a_lease_later(database_url: str) -> None:
+    idle = Idle()
+    anything: Any = idle
+
+    async def look(subject: Subject) -> None: ...
+
+    background = Background(database_url, anything, {Topic.RUN: Lane(look, 1)}, anything, anything, NO_TELEMETRY, lease_seconds=7)
+    task = asyncio.create_task(background.run())
+    async with asyncio.timeout(20):
+        assert await idle.asked == 7
+    task.cancel()
+    await asyncio.wait([task])
