@@ -1,4 +1,4 @@
-"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
+"""The chores of one process at a time: the outbox, the schedules, late data, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
 from domain.log_fields import binding
+from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
+from domain.notifications.lateness import LatenessService
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, Topic
 from domain.runs.pipeline import RunPipeline
@@ -34,6 +36,7 @@ class Background:
         lanes: Mapping[Topic, Lane],
         runs: RunService,
         pipeline: RunPipeline,
+        lateness: LatenessService,
         telemetry: Telemetry,
         *,
         lease_seconds: float,
@@ -43,6 +46,7 @@ class Background:
         self._lanes = lanes
         self._runs = runs
         self._pipeline = pipeline
+        self._lateness = lateness
         self._telemetry = telemetry
         # A fraction of a lease, so that what a lost worker has left is found soon after its lease has expired.
         self._recover_every_seconds = min(_RECOVER_EVERY_SECONDS, lease_seconds / 3)
@@ -76,6 +80,7 @@ class Background:
         async with asyncio.TaskGroup() as chores:
             chores.create_task(self._empty_outbox(ownership))
             chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
             chores.create_task(_every(self._recover_every_seconds, self._recover))
             chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
             chores.create_task(_every(_FORGET_EVERY_SECONDS, self._forget))
@@ -93,6 +98,10 @@ class Background:
         with binding(operation="fireDueSchedules", operation_kind="background"):
             await self._runs.fire_due_schedules(self._directory)
 
+    async def _tell_lateness(self) -> None:
+        with binding(operation="tellLateness", operation_kind="background"):
+            await self._lateness.tell(self._directory)
+
     async def _recover(self) -> None:
         with binding(operation="recoverLost", operation_kind="background"):
             await self._pipeline.recover_lost()
@@ -102,6 +111,7 @@ class Background:
 
     async def _forget(self) -> None:
         await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+        await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
 
 
 async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:

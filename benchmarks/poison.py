@@ -45,7 +45,7 @@ async def measure(report: Report, place: Path) -> None:
 
 
 def _write(folder: Path, poison: int) -> None:
-    """Every so manieth file is poison, in one of the ways in which files go bad."""
+    """Every so many files one is poison, in one of the ways in which files go bad."""
     folder.mkdir()
     every = FILES // poison if poison else 0
     for file in range(FILES):
@@ -59,7 +59,7 @@ def _write(folder: Path, poison: int) -> None:
 _POISONS = (
     lambda content: content[: -len(content) // 3],
     lambda content: b"<html><body>502 Bad Gateway</body></html>\n",
-    lambda content: content.replace(b'"amount":0.0', b'"amount":"none"', 1),
+    lambda content: content.replace(b"}", b"", 1),
     lambda content: content.replace(b"row 7", b"row \xff", 1),
     lambda content: content.replace(b'{"id"', b'["id"', 1),
 )

@@ -46,7 +46,9 @@ WRONG = frozenset(kind for kind in DifferenceKind if kind.startswith("ROWS_"))
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`status` and `ledger_rows` are the ledger's word, None where it knows no such file; `table_rows` are counted."""
+    """`status` (of the current version) and `ledger_rows` (of all versions in the table) are the ledger's word, None where it knows no
+    such file; `table_rows` are counted.
+    """
 
     kind: DifferenceKind
     path: str
@@ -117,27 +119,30 @@ class CompletenessService:
 
     async def _compare(self, ingestion: Ingestion, listed: _Listed, counted: _Peeking, found: Completeness) -> None:
         """Both come in the order of their paths."""
-        async for file in self._ledger(ingestion):
+        async for file, expected in self._ledger(ingestion):
             async for path, rows in counted.before(file.path):
                 _unknown(path, rows, found)
             rows = await counted.of(file.path)
             found.ledger_files += 1
             found.table_files += rows > 0
             found.table_rows += rows
-            loaded = file.status is FileStatus.SUCCESS and file.generation == ingestion.generation
-            found.ledger_rows += (file.rows or 0) if loaded else 0
-            for kind in _differences(ingestion, file, rows, listed):
-                found.add(Difference(kind, file.path, file.status, file.rows if loaded else None, rows))
+            found.ledger_rows += expected or 0
+            for kind in _differences(ingestion, file, expected, rows, listed):
+                found.add(Difference(kind, file.path, file.status, expected, rows))
         async for path, rows in counted.rest():
             _unknown(path, rows, found)
 
-    async def _ledger(self, ingestion: Ingestion) -> AsyncIterator[ProcessedFile]:
+    async def _ledger(self, ingestion: Ingestion) -> AsyncIterator[tuple[ProcessedFile, int | None]]:
+        """Each path's current version, and how many rows of all its versions are to be in the table; None when none has been loaded."""
         after: str | None = None
         while True:
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 files = await tx.files.get_by_path_order(ingestion.id, after=after, limit=_PAGE)
+                earlier = await tx.files.rows_of_earlier_versions(ingestion.id, [file.path for file in files])
             for file in files:
-                yield file
+                current = (file.rows or 0) if _is_in_table(ingestion, file) else None
+                versions = [rows for rows in (current, earlier.get(file.path)) if rows is not None]
+                yield file, sum(versions) if versions else None
             if len(files) < _PAGE:
                 return
             after = files[-1].path
@@ -149,18 +154,20 @@ def _unknown(path: str, rows: int, found: Completeness) -> None:
     found.add(Difference(DifferenceKind.ROWS_OF_UNKNOWN_FILE, path, table_rows=rows))
 
 
-def _differences(ingestion: Ingestion, file: ProcessedFile, rows: int, listed: _Listed) -> Iterable[DifferenceKind]:
+def _is_in_table(ingestion: Ingestion, file: ProcessedFile) -> bool:
+    return file.status is FileStatus.SUCCESS and file.generation == ingestion.generation
+
+
+def _differences(ingestion: Ingestion, file: ProcessedFile, expected: int | None, rows: int, listed: _Listed) -> Iterable[DifferenceKind]:
     if file.status is FileStatus.SUCCESS and file.generation != ingestion.generation:
         yield DifferenceKind.ABSENT_BY_REFRESH
-    if file.status is FileStatus.SUCCESS and file.generation == ingestion.generation:
-        if rows < (file.rows or 0):
-            yield DifferenceKind.ROWS_MISSING
-        if rows > (file.rows or 0):
-            yield DifferenceKind.ROWS_TOO_MANY
-        if listed.has_path(file.path) and not listed.has_content(file.path, file.etag):
-            yield DifferenceKind.CHANGED_AT_SOURCE
-    elif rows:
-        yield DifferenceKind.ROWS_OF_UNLOADED_FILE
+    if expected is None:
+        if rows:
+            yield DifferenceKind.ROWS_OF_UNLOADED_FILE
+    elif rows != expected:
+        yield DifferenceKind.ROWS_MISSING if rows < expected else DifferenceKind.ROWS_TOO_MANY
+    if _is_in_table(ingestion, file) and listed.has_path(file.path) and not listed.has_content(file.path, file.etag):
+        yield DifferenceKind.CHANGED_AT_SOURCE
     if file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
         yield DifferenceKind.NOT_LOADED
     if not listed.has_path(file.path):

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowScan
@@ -17,7 +16,7 @@ from pyiceberg.table import FileScanTask, Table
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from integrations.engines.embedded.commits import forbid_retries, main_ancestry, replace_files
-from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
+from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files, rows_by_path
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.orphans import remove_orphans
 from integrations.engines.embedded.snapshot_files import files_of, remove
@@ -74,10 +73,6 @@ def _merge_small_files(work: Workspace, table: Table) -> Table:
     except CommitConflictError:
         remove_data_files(table.io, merged)
         raise
-
-
-def rows_by_path(rows: pa.Table) -> dict[str, int]:
-    return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
 def _bundles(tasks: Sequence[FileScanTask]) -> Iterator[list[FileScanTask]]:
