@@ -181,7 +181,8 @@ class JsonReader:
     def _parse(self, chunk: list[Block]) -> list[pa.Table]:
         """The clean blocks of a chunk as tables; the files of the others are in doubt.
 
-        What is not clean is halved until a block stands alone, so that the cost grows with the bad blocks, and not with the chunk.
+        Blocks with a line that is plainly no object are taken out at once. What else is not clean is halved until a block stands
+        alone. So the cost grows with the bad blocks, and not with the chunk.
         """
         tables: list[pa.Table] = []
         groups = [chunk]
@@ -192,8 +193,12 @@ class JsonReader:
             version = self._version()
             try:
                 tables.append(self._clean(group))
-            except NotCleanError:
-                if len(group) > 1:
+            except NotCleanError as error:
+                if len(group) > 1 and error.bad:
+                    bad = set(error.bad)
+                    groups += [[group[place]] for place in error.bad]
+                    groups.append([block for place, block in enumerate(group) if place not in bad])
+                elif len(group) > 1:
                     middle = len(group) // 2
                     groups += [group[middle:], group[:middle]]
                 elif self._learn(group[0], version):
