@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import counting, dashboard, load_files, nothing_new, one_file, operations, replacing, telemetry
+from benchmarks import claims, counting, dashboard, load_files, nothing_new, one_file, operations, poison, recovery, replacing, telemetry
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -18,6 +18,9 @@ BENCHMARKS = {
     "dashboard": dashboard.measure,
     "operations": operations.measure,
     "counting": counting.measure,
+    "claims": claims.measure,
+    "poison": poison.measure,
+    "recovery": recovery.measure,
     "telemetry": telemetry.measure,
 }
 

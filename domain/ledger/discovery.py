@@ -14,6 +14,7 @@ from domain.ports.object_store import ObjectStores, StoredObject
 from domain.ports.repositories import Discovered
 from domain.ports.unit_of_work import UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
+from domain.steps import Step, reached
 from domain.tenants import Grants
 from domain.text import unstorable
 
@@ -73,6 +74,7 @@ class FileDiscoveryService:
                 )
                 if found.new or found.changed:
                     await tx.runs.update_metrics(run.id, RunMetrics(files_discovered=found.new + found.changed))
+            reached(Step.LISTED)
             new += found.new
             changed += found.changed
         return Discovered(new, changed)
