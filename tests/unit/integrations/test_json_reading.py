@@ -149,5 +149,5 @@ def test_who_is_plainly_not_clean_is_named(bad: bytes) -> None:
     contents = [b'{"i": 1}\n{"i": 2}\n', bad, b'{"i": 3}\n', bad, b'{"i": 4}\r\n']
     files = [LoadFile(index, f"{index}.json", len(content), Path()) for index, content in enumerate(contents)]
     with pytest.raises(NotCleanError) as raised:
-        parse_clean([Block(file, content) for file, content in zip(files, contents, strict=True)], schema, ignore_unknown=False)
+        parse_clean([Block(file, content) for file, content in zip(files, contents, strict=True)], schema, check_unknown=None)
     assert raised.value.bad == [1, 3]
