@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
 from autoloader.observed_services import observed
+from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
 from autoloader.telemetry import metrics_page, open_measuring
@@ -42,6 +43,8 @@ from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
+from domain.ports.orchestrator import Orchestrator
+from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
 from domain.system import SystemService
@@ -200,17 +203,25 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         background = Background(
             database_url,
             directory,
-            orchestrator,
+            {
+                Topic.RUN: Lane(orchestrator.reconcile_run, at_once=20),
+                Topic.INGESTION: Lane(partial(_reconcile_ingestion, orchestrator, resets), at_once=8),
+                # One: it is heavy, and nobody waits for it.
+                Topic.TABLE: Lane(TableCareService(unit_of_work, engines).tend, at_once=1),
+            },
             runs,
             pipeline,
-            resets,
-            TableCareService(unit_of_work, engines),
             telemetry,
             recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
         yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
+
+
+async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:
+    await orchestrator.reconcile_ingestion(ingestion)
+    await resets.finish(ingestion)
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
-from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import unstorable
@@ -83,10 +83,10 @@ class SqlDirectory:
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
         due = (
             select(outbox.c.id)
-            .where(outbox.c.due_at <= func.clock_timestamp())
+            .where(outbox.c.due_at <= func.clock_timestamp(), *(() if topic is None else (outbox.c.topic == topic,)))
             .order_by(outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)

@@ -147,8 +147,8 @@ class Directory(Protocol):
         """CLAIMED batches whose lease has expired on the database's clock."""
         ...
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
-        """Take due entries, oldest first; an entry not finished is due again after the given time."""
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+        """Take due entries, of one topic or of all, oldest first; an entry not finished is due again after the given time."""
         ...
 
     async def finish_outbox(self, entry: OutboxEntry) -> None:

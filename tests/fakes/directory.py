@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from domain.access.entities import ApiKey
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
-from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import readable
@@ -79,11 +79,14 @@ class FakeDirectory:
             leased = [(b.lease_expires_at, b) for b in state.batches.values() if b.status is BatchStatus.CLAIMED]
         return [Subject(b.tenant_id, b.id) for _, b in self._expired(leased, limit)]
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
         async with self._database.transaction() as state:
             now = self._database.clock.now()
-            due = sorted((row for row in state.outbox.values() if row.due_at <= now), key=lambda row: row.id)[:limit]
-            taken = [replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1) for row in due]
+            due = (row for row in state.outbox.values() if row.due_at <= now and topic in (None, row.topic))
+            taken = [
+                replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1)
+                for row in sorted(due, key=lambda row: row.id)[:limit]
+            ]
             state.outbox.update({row.id: row for row in taken})
         return [OutboxEntry(row.id, row.topic, row.subject, row.attempts, row.revision) for row in taken]
 
