@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from domain.clock import Clock
@@ -23,6 +24,17 @@ SUPPORTED_SOURCES = (SourceType.S3, SourceType.LOCAL)
 
 _LONGEST_PATH_BYTES = 2_048
 """An S3 key has 1,024 at most; an entry of PostgreSQL's index has room for some 2,600."""
+
+
+_FIRST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a listing has brought. `first` are the paths of its first hundred files, known or not."""
+
+    found: Discovered
+    first: tuple[str, ...]
 
 
 class FileDiscoveryService:
@@ -58,9 +70,10 @@ class FileDiscoveryService:
             if left == 0:
                 return
 
-    async def discover(self, ingestion: Ingestion, grants: Grants, run: Run) -> Discovered:
+    async def discover(self, ingestion: Ingestion, grants: Grants, run: Run) -> Listing:
         """List the source and enter what the ledger does not know; the run's `files_discovered` grows as it goes on."""
         new = changed = 0
+        first: list[str] = []
         async for files in self.list_files(ingestion.source, grants):
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 found = await tx.files.record_discovered(ingestion.id, _storable(files, ingestion))
@@ -68,7 +81,8 @@ class FileDiscoveryService:
                     await tx.runs.update_metrics(run.id, RunMetrics(files_discovered=found.new + found.changed))
             new += found.new
             changed += found.changed
-        return Discovered(new, changed)
+            first += [file.path for file in files[: _FIRST - len(first)]]
+        return Listing(Discovered(new, changed), tuple(first))
 
 
 def _storable(files: Sequence[StoredObject], ingestion: Ingestion) -> Sequence[StoredObject]:

@@ -84,6 +84,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "runs.get_active": (lambda tx, v: tx.runs.get_active(v.ingestion.id), None),
     "runs.hold_running": (lambda tx, v: tx.runs.hold_running(v.run.id), False),
     "runs.get_scheduled": (lambda tx, v: tx.runs.get_scheduled(v.ingestion.id, NOW), None),
+    "runs.get_by_flow_run": (lambda tx, v: tx.runs.get_by_flow_run(v.run.flow_run_id), None),
+    "runs.set_flow_run": (lambda tx, v: tx.runs.set_flow_run(v.run.id, "mine"), _NOTHING),
     "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
     "runs.update_metrics": (lambda tx, v: tx.runs.update_metrics(v.run.id, RunMetrics(1), files_total=1), _NOTHING),
@@ -207,7 +209,7 @@ async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
 
 async def a_victim(world: World) -> Victim:
     ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW)
-    run = await world.run(ingestion, started=True, due_at=NOW)
+    run = await world.run(ingestion, started=True, due_at=NOW, flow_run_id="theirs")
     await world.discover(ingestion, 4)
     settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
     async with world.begin() as tx:
