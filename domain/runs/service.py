@@ -105,18 +105,26 @@ class RunService:
             cancelled = await self._cancel(tx, run)
         return self._told(cancelled)
 
-    async def run_for_orchestrator(self, ingestion: Subject, flow_run_id: str, *, due_at: datetime | None) -> Run | None:
-        """The QUEUED run of an execution that the orchestrator has begun by itself: by its schedule, due at `due_at`, or by hand.
+    async def run_for_orchestrator(
+        self, ingestion: Subject, flow_run_id: str, *, run_id: UUID | None = None, due_at: datetime | None = None
+    ) -> Run | None:
+        """The QUEUED run that an execution of the orchestrator is to take to its end.
 
-        There is one run for one `flow_run_id`, and one for a moment of a schedule. None when nothing is to be executed: the
-        run is there and not QUEUED any more, another run is active, the ingestion does not allow it, or a later moment of the
-        schedule has passed too, which makes the run for both.
+        It is the one with `run_id`, or else one of the execution's own, which the orchestrator has begun by itself: by its
+        schedule, for the moment `due_at`, or by hand. There is one run for one `flow_run_id`, and one for a moment of a
+        schedule. None when nothing is to be executed: the run is there and not QUEUED any more, another run is active, the
+        ingestion does not allow it, or a later moment of the schedule has passed too, which makes the run for both.
         """
         async with self._unit_of_work(ingestion.tenant_id) as tx:
             present = await tx.ingestions.get_by_id(ingestion.id, for_update=True)
-            made = await tx.runs.get_by_flow_run(flow_run_id)
-            if made is not None:
-                return made if made.status is RunStatus.QUEUED and made.ingestion_id == ingestion.id else None
+            made = await (tx.runs.get_by_flow_run(flow_run_id) if run_id is None else tx.runs.get_by_id(run_id))
+            if made is not None or run_id is not None:
+                if made is None or made.status is not RunStatus.QUEUED or made.ingestion_id != ingestion.id:
+                    log.info("flow run %s of ingestion %s passed over: its run is not queued any more", flow_run_id, ingestion.id)
+                    return None
+                if made.flow_run_id != flow_run_id:
+                    await tx.runs.set_flow_run(made.id, flow_run_id)
+                return made
             now = self._clock.now()
             reason = _kept_from_running(present, due_at, now)
             if present is None or reason is not None:
