@@ -68,7 +68,7 @@ class WarmWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResul
                     await asyncio.wait({taking, beating})
                     if self._in_hand:
                         log.info(
-                            "no more flow runs are taken; %d in hand may go on for %g seconds", len(self._in_hand), self._drain_seconds
+                            "no more flow runs are taken; %d in hand may go on for %d seconds", len(self._in_hand), self._drain_seconds
                         )
                     asyncio.get_running_loop().call_later(self._drain_seconds, self._stop_all)
             watching.cancel()
