@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -162,5 +162,8 @@ async def _run(services: FlowServices, ingestion: Subject, run_id: UUID | None) 
     flow_run = context.flow_run if context else None
     if flow_run is None:
         raise RuntimeError("a flow without a flow run")
-    due_at: datetime | None = flow_run.expected_start_time if flow_run.auto_scheduled else None
+    due_at: datetime | None = None
+    if flow_run.auto_scheduled and flow_run.expected_start_time is not None:
+        # Prefect's moments are of a class of their own, which reckons otherwise.
+        due_at = datetime.fromtimestamp(flow_run.expected_start_time.timestamp(), UTC)
     return await services.runs.run_for_orchestrator(ingestion, str(flow_run.id), run_id=run_id, due_at=due_at)
