@@ -101,9 +101,9 @@ class Settings(BaseSettings):
         default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
     )
     oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
-    max_operation_cost: int = Field(default=50_000, ge=1, description="What one operation of the API may cost.")
-    cost_per_second: float = Field(default=50_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
-    cost_burst: float = Field(default=1_000_000, gt=0, description="What they may cost at once, after a pause.")
+    max_operation_cost: int = Field(default=100_000, ge=1, description="What one operation of the API may cost.")
+    cost_per_second: float = Field(default=100_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
+    cost_burst: float = Field(default=2_000_000, gt=0, description="What they may cost at once, after a pause.")
     operation_timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, description="How long one operation of the API may take.")
     introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")

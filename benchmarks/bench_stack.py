@@ -40,10 +40,11 @@ class BenchStack:
     application: Application
     principal: Principal
 
-    async def create(self, source: dict[str, Any], format: dict[str, Any]) -> Ingestion:
+    async def create(self, source: dict[str, Any], format: dict[str, Any], policies: dict[str, Any] | None = None) -> Ingestion:
         """An ingestion into a table of its own."""
         name = f"bench_{next(_numbers)}"
         given = {"name": name, "source": source, "format": format, "destination": {"database": "bench", "table": name}}
+        given |= {"policies": policies or {}}
         return await self.application.services.ingestions.create_ingestion(self.principal, IngestionCreate.parse(given))
 
     async def queue(self, ingestion: Ingestion) -> Run:

@@ -86,3 +86,6 @@ FILE = Transitions(
 
 DONE_FILE = (FileStatus.SUCCESS, FileStatus.SKIPPED)
 """Files that a run need not look at again."""
+
+UNLOADED_FILE = (FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED, FileStatus.SKIPPED)
+"""Files that nobody has in hand and that are not in the table: new content makes them PENDING anew."""

@@ -197,6 +197,7 @@ processed_files = Table(
     # Bytewise order: prefixes can use the index, and comparing costs least.
     Column("path", Text(collation="C"), nullable=False),
     Column("current", Boolean, nullable=False, server_default=text("true")),
+    Column("replaces", Boolean, nullable=False, server_default=text("false")),
     enum_column("status", FileStatus),
     Column("size_bytes", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
@@ -216,6 +217,7 @@ processed_files = Table(
     one_of("status", FileStatus),
     # The etag is carried along so that a listing of known files is answered by the index alone.
     Index("uq_processed_files_current", "ingestion_id", "path", unique=True, postgresql_where=text("current"), postgresql_include=["etag"]),
+    Index("ix_processed_files_earlier", "ingestion_id", "path", "id", postgresql_where=text("NOT current")),
     # Of all versions, so that an ingestion's files can be deleted by it.
     Index("ix_processed_files_of_ingestion", "ingestion_id", "id"),
     Index("ix_processed_files_pending", "ingestion_id", "id", postgresql_where=text("status = 'PENDING'")),
@@ -235,6 +237,8 @@ file_count_changes = Table(
     enum_column("status", FileStatus),
     # In which the loaded ones were loaded; NULL for the other statuses.
     Column("generation", Integer),
+    # Whether they are loaded versions that are not the current ones of their paths.
+    Column("earlier", Boolean, nullable=False, server_default=text("false")),
     Column("files", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),

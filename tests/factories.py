@@ -154,6 +154,7 @@ def a_processed_file(**fields: Any) -> ProcessedFile:
             "ingestion_id": uuid4(),
             "path": f"{BUCKET}{next(_numbers)}.json",
             "current": True,
+            "replaces": False,
             "status": FileStatus.PENDING,
             "size_bytes": 100,
             "etag": "v1",

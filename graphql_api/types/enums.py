@@ -108,8 +108,8 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         "What happens when a path that was loaded holds other content than it did.",
         {
             "IGNORE": "Nothing: what was loaded stays.",
-            "APPEND": "Its rows are added; not supported yet.",
-            "REPLACE": "Its rows take the place of the old ones; not supported yet.",
+            "APPEND": "It is loaded as well: its rows are added to those of what it held before.",
+            "REPLACE": "It is loaded instead: the old rows leave the table in the commit that brings the new ones.",
         },
     ),
     EngineType: (
@@ -160,7 +160,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "SUCCESS": "Its rows are in the table.",
             "FAILED": "It could not be loaded; nothing of it is in the table.",
             "SKIPPED": "It was left out: it is empty, or a person said so.",
-            "SUPERSEDED": "A newer version of it took its place.",
+            "SUPERSEDED": "A newer version of it took its place; its rows have left the table.",
         },
     ),
     FileState: (

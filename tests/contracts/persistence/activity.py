@@ -197,7 +197,8 @@ SILENT: Mapping[str, frozenset[str]] = {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
             *("runs.get_active", "runs.hold_running", "runs.get_by_flow_run", "files.count_by_status", "batches.get_abandoned"),
-            *("files.get_known_paths", "files.get_by_path_order"),
+            *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
+            "files.rows_of_earlier_versions",
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
             *("api_keys.hold_admins",),
@@ -207,6 +208,7 @@ SILENT: Mapping[str, frozenset[str]] = {
         {
             *("ingestions.set_next_due", "ingestions.update_last_run", "ingestions.set_table", "files.record_discovered"),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),
+            "files.supersede",
         }
     ),
     "who works on what is nobody's news": frozenset(

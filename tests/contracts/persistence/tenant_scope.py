@@ -16,7 +16,7 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.reader import Reader, Window
 from domain.ports.repositories import Discovered, FileSelection
@@ -27,12 +27,15 @@ from domain.runs.totals import RunTotals
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
 from tests.contracts.persistence.world import World
-from tests.factories import NOW, a_principal, a_run, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
+from tests.factories import NOW, a_principal, a_run, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped, stored_objects
 
 
 @dataclass
 class Victim:
-    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired; `waiting` is PENDING."""
+    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired, and is to replace an earlier version;
+
+    `waiting` is PENDING.
+    """
 
     ingestion: Ingestion
     reset: Reset
@@ -99,6 +102,10 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
     "files.get_by_path": (lambda tx, v: tx.files.get_by_path(v.ingestion.id, v.done.path), None),
+    "files.get_replaced": (lambda tx, v: tx.files.get_replaced(v.batch), {}),
+    "files.supersede": (lambda tx, v: tx.files.supersede(v.batch, [v.working.id]), 0),
+    "files.get_earlier_versions": (lambda tx, v: tx.files.get_earlier_versions(v.ingestion.id, v.working.path, limit=10), []),
+    "files.rows_of_earlier_versions": (lambda tx, v: tx.files.rows_of_earlier_versions(v.ingestion.id, [v.working.path]), {}),
     "files.requeue": (lambda tx, v: tx.files.requeue(FileSelection(ids=(v.failed.id,))), 0),
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
     "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
@@ -187,7 +194,7 @@ class TenantScopeContract:
         async with world.begin() as tx:
             await tx.runs.update_status(victim.run.id, RunStatus.SUCCESS, at=NOW)
         whose, ever = [victim.ingestion.id], (NOW - timedelta(days=1), NOW + timedelta(days=1))
-        assert [stats.files for stats in await mine.stats(whose)] == [4]
+        assert [stats.files for stats in await mine.stats(whose)] == [5]
         assert await others.stats(whose) == await others.stats([uuid4()])
         assert [totals.runs for totals in await mine.run_totals(whose, *ever)] == [1]
         assert await others.run_totals(whose, *ever) == [RunTotals()]
@@ -210,7 +217,13 @@ async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
 async def a_victim(world: World) -> Victim:
     ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW)
     run = await world.run(ingestion, started=True, due_at=NOW, flow_run_id="theirs")
-    await world.discover(ingestion, 4)
+    outdated = a_stored_object("changed.json")
+    await world.discover(ingestion, [outdated])
+    loading, [earlier] = await world.claim(ingestion, run_id=run.id)
+    async with world.begin() as tx:
+        await tx.files.mark_success(loading, [loaded(earlier)], snapshot_id=1)
+    objects = stored_objects(4)
+    await world.discover(ingestion, objects[:2])
     settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
     async with world.begin() as tx:
         reset = Reset(uuid4(), remove_rows=True)
@@ -223,6 +236,8 @@ async def a_victim(world: World) -> Victim:
         await tx.idempotency_keys.claim("create", "key", "fingerprint", ingestion.id)
         key = await tx.api_keys.create(an_api_key(tenant_id=ingestion.tenant_id), b"1" * 32)
         await tx.audit.record(a_principal(world.tenant, name="theirs"), "createApiKey", "ApiKey", key.id)
+    await world.discover(ingestion, [replace(outdated, etag="v2")], changed_files=ChangedFilePolicy.REPLACE)
+    await world.discover(ingestion, objects[2:])
     batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
     waiting = (await world.files(ingestion))[3]
     return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, key)
@@ -240,7 +255,11 @@ async def _everything(world: World, victim: Victim) -> list[Any]:
             await tx.idempotency_keys.claim("create", "key", "fingerprint", uuid4()),
             await tx.api_keys.get_by_id(victim.key.id),
             await tx.api_keys.hold_admins(),
+            await tx.files.get_replaced(victim.batch),
+            await tx.files.get_earlier_versions(victim.ingestion.id, victim.working.path, limit=10),
+            await tx.files.rows_of_earlier_versions(victim.ingestion.id, [victim.working.path]),
         ]
+        assert all(own)
     trail = await world.reader.counts(AUDIT_EVENTS, [None], AuditEventFilter())
     entries = await world.directory.take_outbox(100, visible_after_seconds=0)
     outbox = [(entry.id, entry.revision) for entry in entries if entry.subject.tenant_id == world.tenant.id]

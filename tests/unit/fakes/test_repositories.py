@@ -12,6 +12,7 @@ from tests.contracts.persistence.reader import EveryPageContract, NodesContract,
 from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
+from tests.contracts.persistence.versions import VersionContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -43,6 +44,10 @@ class TestLookups(LookupContract):
 
 
 class TestMarks(MarkContract):
+    pass
+
+
+class TestVersions(VersionContract):
     pass
 
 
