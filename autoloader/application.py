@@ -14,10 +14,12 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
+from autoloader.deliveries import Deliveries
 from autoloader.flow_services import FlowServices
 from autoloader.observed_services import observed
 from autoloader.orchestration import open_orchestrator
@@ -25,6 +27,7 @@ from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
 from autoloader.telemetry import metrics_page, open_measuring
+from autoloader.webhook_key import webhook_key
 from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.activity.feed import ActivityFeed
@@ -41,8 +44,12 @@ from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
+from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
+from domain.notifications.delivery import DeliveryService
+from domain.notifications.lateness import LatenessService
+from domain.notifications.service import WebhookService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.ports.orchestrator import Orchestrator
@@ -56,12 +63,16 @@ from graphql_api.context import Services
 from graphql_api.limits.limits import Limits
 from graphql_api.limits.manifest import read_manifest
 from graphql_api.limits.rate import CostRate
+from graphql_api.relay.ids import encode_id
 from graphql_api.schema import schema
 from graphql_api.streams.open_streams import OpenStreams
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
 from integrations.identity.signing_keys import SigningKeys
+from integrations.notifications.destinations import Destinations, SystemResolver
+from integrations.notifications.sealing import AesSeal
+from integrations.notifications.sender import HttpWebhookSender
 from integrations.object_store.credentials import S3Credential
 from integrations.object_store.stores import ConfiguredObjectStores
 from integrations.telemetry.metrics import Metrics
@@ -167,10 +178,16 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         )
         for_flows = FlowServices(pipeline, runs, unit_of_work)
         orchestrator = await stack.enter_async_context(open_orchestrator(settings, directory, for_flows))
+        resolver = SystemResolver()
+        stack.callback(resolver.close)
+        sender = HttpWebhookSender(Destinations(settings.webhook_networks, resolver), httpx.create_ssl_context())
+        seal = AesSeal(webhook_key(settings))
+        deliveries = DeliveryService(unit_of_work, sender, seal, clock, encode_id, telemetry=telemetry)
         services = Services(
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
+            webhooks=observed(WebhookService(unit_of_work, sender, seal, clock), telemetry),
             ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
             refreshes=observed(refreshes, telemetry),
             exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
@@ -179,6 +196,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
+            schema_changes=observed(SchemaChangeService(unit_of_work, clock), telemetry),
             system=observed(
                 SystemService(
                     {
@@ -194,7 +212,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 settings.max_operation_cost,
                 CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
                 settings.operation_timeout_seconds,
-                settings.introspection,
+                introspection=settings.introspection,
                 documents={} if settings.documents is None else read_manifest(settings.documents, schema._schema),
                 free_documents_role=settings.free_documents_role,
             ),
@@ -210,10 +228,12 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 Topic.INGESTION: Lane(partial(_reconcile_ingestion, orchestrator, resets), at_once=8),
                 # One: it is heavy, and nobody waits for it.
                 Topic.TABLE: Lane(TableCareService(unit_of_work, engines).tend, at_once=1),
+                Topic.DELIVERY: Lane(Deliveries(deliveries).look, at_once=200),
             },
             runs,
             pipeline,
             orchestrator,
+            LatenessService(unit_of_work, clock),
             telemetry,
             recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )

@@ -1,4 +1,4 @@
-"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
+"""The chores of one process at a time: the outbox, the schedules, late data, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
 from domain.errors import UnavailableError
 from domain.log_fields import binding
+from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
+from domain.notifications.lateness import LatenessService
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, Topic
@@ -37,6 +39,7 @@ class Background:
         runs: RunService,
         pipeline: RunPipeline,
         orchestrator: Orchestrator,
+        lateness: LatenessService,
         telemetry: Telemetry,
         *,
         recover_every_seconds: float,
@@ -47,6 +50,7 @@ class Background:
         self._runs = runs
         self._pipeline = pipeline
         self._orchestrator = orchestrator
+        self._lateness = lateness
         self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
@@ -71,6 +75,7 @@ class Background:
             if not self._orchestrator.fires_schedules:
                 chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
             chores.create_task(_every(_MEND_EVERY_SECONDS, self._mend))
+            chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
             chores.create_task(_every(self._recover_every_seconds, self._recover))
             chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
             chores.create_task(_every(_FORGET_EVERY_SECONDS, self._forget))
@@ -88,6 +93,10 @@ class Background:
         with binding(operation="fireDueSchedules", operation_kind="background"):
             await self._runs.fire_due_schedules(self._directory)
 
+    async def _tell_lateness(self) -> None:
+        with binding(operation="tellLateness", operation_kind="background"):
+            await self._lateness.tell(self._directory)
+
     async def _recover(self) -> None:
         with binding(operation="recoverLost", operation_kind="background"):
             await self._pipeline.recover_lost()
@@ -104,6 +113,7 @@ class Background:
 
     async def _forget(self) -> None:
         await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+        await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
 
 
 async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:

@@ -22,10 +22,11 @@ _LONGEST_POSTPONEMENT_SECONDS = 300.0
 class Lane:
     """What is done with the subjects of a topic, and with how many of them at once.
 
-    `look` makes what is outside the database be what the database says of the subject. False: it is to look again soon.
+    `look` makes what is outside the database be what the database says of the subject. False: it is to look again soon; a number:
+    in so many seconds.
     """
 
-    look: Callable[[Subject], Awaitable[bool | None]]
+    look: Callable[[Subject], Awaitable[bool | float | None]]
     at_once: int
 
 
@@ -92,5 +93,7 @@ class OutboxWork:
             return
         if settled is False:
             await self._directory.postpone_outbox(entry, seconds=_LOOK_AGAIN_SECONDS, error=None)
+        elif isinstance(settled, float):
+            await self._directory.postpone_outbox(entry, seconds=settled, error=None)
         else:
             await self._directory.finish_outbox(entry)

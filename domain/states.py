@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from domain.errors import ConflictError, ConflictReason
 from domain.ingestions.entities import IngestionStatus
 from domain.ledger.entities import FileStatus
+from domain.notifications.entities import DeliveryStatus
 from domain.runs.entities import RunStatus
 
 S = TypeVar("S", bound=StrEnum)
@@ -74,9 +75,9 @@ _F = FileStatus
 FILE = Transitions(
     "a file",
     {
-        _F.PENDING: (_F.PROCESSING, _F.HELD, _F.SKIPPED),
-        _F.PROCESSING: (_F.SUCCESS, _F.FAILED, _F.SKIPPED, _F.PENDING),
-        _F.HELD: (_F.PENDING,),
+        _F.PENDING: (_F.PROCESSING, _F.SKIPPED),
+        _F.PROCESSING: (_F.SUCCESS, _F.FAILED, _F.SKIPPED, _F.HELD, _F.PENDING),
+        _F.HELD: (_F.PENDING, _F.SKIPPED),
         _F.FAILED: (_F.PENDING, _F.SKIPPED),
         _F.SKIPPED: (_F.PENDING,),
         _F.SUCCESS: (_F.SUPERSEDED,),
@@ -89,3 +90,13 @@ DONE_FILE = (FileStatus.SUCCESS, FileStatus.SKIPPED)
 
 UNLOADED_FILE = (FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED, FileStatus.SKIPPED)
 """Files that nobody has in hand and that are not in the table: new content makes them PENDING anew."""
+
+_D = DeliveryStatus
+DELIVERY = Transitions(
+    "a delivery",
+    {
+        _D.PENDING: (_D.DELIVERED, _D.GIVEN_UP),
+        _D.DELIVERED: (_D.PENDING,),
+        _D.GIVEN_UP: (_D.PENDING,),
+    },
+)

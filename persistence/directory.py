@@ -24,7 +24,7 @@ from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
 from persistence.stats import compaction_statement
-from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants
+from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants, webhook_deliveries
 
 
 class SqlDirectory:
@@ -93,6 +93,16 @@ class SqlDirectory:
             rows = (await opened.execute(statement.order_by(runs.c.queued_at, runs.c.id).limit(limit))).all()
         return [Subject(*row) for row in rows]
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        statement = (
+            select(ingestions.c.tenant_id, ingestions.c.id)
+            .where(ingestions.c.status == IngestionStatus.ACTIVE, ingestions.c.late_at <= func.clock_timestamp())
+            .order_by(ingestions.c.late_at)
+            .limit(limit)
+        )
+        async with connection(self._engine) as opened:
+            return [Subject(*row) for row in (await opened.execute(statement)).all()]
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         return await self._expired(runs, runs.c.status.in_(ACTIVE_RUN), limit)
 
@@ -137,6 +147,12 @@ class SqlDirectory:
         old = select(oldest.c.id).where(oldest.c.at < func.clock_timestamp() - timedelta(seconds=older_than_seconds))
         async with transaction(self._engine) as opened:
             return (await opened.execute(delete(activity_events).where(activity_events.c.id.in_(old)))).rowcount
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        since = func.clock_timestamp() - timedelta(seconds=older_than_seconds)
+        old = select(webhook_deliveries.c.id).where(webhook_deliveries.c.ended_at < since).order_by(webhook_deliveries.c.ended_at)
+        async with transaction(self._engine) as opened:
+            return (await opened.execute(delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(old.limit(limit))))).rowcount
 
     async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
         async with connection(self._engine) as opened:

@@ -274,13 +274,7 @@ class PoliciesInput(InputModel):
     max_files_per_run: int | None = Field(default=None, ge=1, le=10_000_000)
     max_bytes_per_run: int | None = Field(default=None, ge=1, le=2**60)
     timeout_seconds: int | None = Field(default=None, ge=1, le=7 * 86_400)
-
-    @field_validator("schema_evolution")
-    @classmethod
-    def _evolution_supported(cls, policy: SchemaEvolution) -> SchemaEvolution:
-        if policy is SchemaEvolution.REQUIRE_APPROVAL:
-            raise _refuse("REQUIRE_APPROVAL is not supported yet")
-        return policy
+    late_after_seconds: int | None = Field(default=None, ge=60, le=90 * 86_400)
 
     def to_policies(self) -> Policies:
         return Policies(**self.model_dump())

@@ -17,8 +17,10 @@ from domain.ports.repositories import (
     IngestionRepository,
     ProcessedFileRepository,
     RunRepository,
+    SchemaChangeRepository,
     SchemaVersionRepository,
 )
+from domain.ports.webhooks import WebhookRepository
 from domain.tenants import Principal, Role, Tenant
 
 
@@ -29,6 +31,8 @@ class Topic(StrEnum):
     INGESTION = "INGESTION"
     TABLE = "TABLE"
     """Named by the ingestion that it belongs to."""
+    DELIVERY = "DELIVERY"
+    """Of an event to a webhook."""
 
 
 class Outbox(Protocol):
@@ -72,6 +76,9 @@ class UnitOfWork(Protocol):
     def schema_versions(self) -> SchemaVersionRepository: ...
 
     @property
+    def schema_changes(self) -> SchemaChangeRepository: ...
+
+    @property
     def outbox(self) -> Outbox: ...
 
     @property
@@ -82,6 +89,9 @@ class UnitOfWork(Protocol):
 
     @property
     def audit(self) -> AuditTrail: ...
+
+    @property
+    def webhooks(self) -> WebhookRepository: ...
 
 
 class UnitOfWorkFactory(Protocol):
@@ -147,6 +157,10 @@ class Directory(Protocol):
         """QUEUED and CANCELLING runs that were queued so long ago on the database's clock, the oldest first."""
         ...
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        """ACTIVE ingestions whose data are late on the database's clock, and of which nobody has taken that, the latest first."""
+        ...
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         """Active runs whose lease has expired on the database's clock."""
         ...
@@ -173,4 +187,8 @@ class Directory(Protocol):
 
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
         """Delete activity events that are older, of the `limit` oldest; how many."""
+        ...
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete deliveries to webhooks that ended longer ago, at most `limit`; how many."""
         ...

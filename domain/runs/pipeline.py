@@ -15,12 +15,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
 from domain.log_fields import binding
+from domain.notifications.announcing import announce
+from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
@@ -193,12 +195,15 @@ class RunPipeline:
     async def check(self, run: Run, ingestion: Ingestion, paths: Sequence[str]) -> FileState:
         """Requeue failures whose retry is due, and count what waits; and say which of the paths are done.
 
-        A RETRY run is assigned what the run that it retries has left unloaded, and nothing else waits for it.
+        A RETRY run is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
+        were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
         """
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
             if run.retry_of_id is None:
                 await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
+                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+                await tx.files.release_held(ingestion.id, outdated=asks)
             else:
                 await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
@@ -284,12 +289,16 @@ class RunPipeline:
             # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
             ended = await tx.runs.update_status(run.id, status, at=now, error_message=message)
+            await tx.schema_changes.withdraw_needless(run.ingestion_id)
             if ingestion is not None:
+                if event := run_ended(ingestion, ended, at=now):
+                    await announce(tx, event)
                 failures = _failures_in_a_row(ingestion, status)
                 await tx.ingestions.update_last_run(ingestion.id, ended.id, now, consecutive_failures=failures)
                 if failures >= self._settings.failures_until_error and ingestion.status is IngestionStatus.ACTIVE:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
+                    await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
         self._telemetry.ended(ended)
         return ended
 
@@ -341,7 +350,9 @@ def verdict(metrics: RunMetrics) -> tuple[RunStatus, str | None]:
     settled, failed = metrics.files_settled, metrics.files_failed
     if settled == 0:
         return RunStatus.NO_NEW_FILES, None
-    if failed == 0:
+    problems = [f"{failed} of {settled} files failed; each file says why"] if failed else []
+    if metrics.files_held:
+        problems.append(f"{metrics.files_held} of {settled} files wait for schema changes to be approved")
+    if not problems:
         return RunStatus.SUCCESS, None
-    message = f"{failed} of {settled} files failed; each file says why"
-    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), message
+    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), "; ".join(problems)

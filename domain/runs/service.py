@@ -247,6 +247,7 @@ def new_run(
         files_processed=0,
         files_failed=0,
         files_skipped=0,
+        files_held=0,
         rows_written=0,
         rows_skipped=0,
         rows_rescued=0,

@@ -10,8 +10,10 @@ from domain.access.entities import ApiKey, AuditEvent
 from domain.errors import NotFoundError
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.ports.reader import EntityId
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 
 KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
@@ -20,8 +22,11 @@ KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
     "ProcessedFile": (ProcessedFile, int),
     "FileAttempt": (FileAttempt, int),
     "SchemaVersion": (SchemaVersion, int),
+    "SchemaChange": (SchemaChange, UUID),
     "ApiKey": (ApiKey, UUID),
     "AuditEvent": (AuditEvent, int),
+    "Webhook": (Webhook, UUID),
+    "WebhookDelivery": (WebhookDelivery, UUID),
 }
 """Node type -> its entity and its key's type."""
 

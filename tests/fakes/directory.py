@@ -81,6 +81,12 @@ class FakeDirectory:
             waiting = [r for r in state.runs.values() if r.status in (RunStatus.QUEUED, RunStatus.CANCELLING) and r.queued_at <= long_ago]
         return [Subject(r.tenant_id, r.id) for r in sorted(waiting, key=lambda r: (r.queued_at, r.id))][:limit]
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        async with self._database.transaction() as state:
+            active = [i for i in state.ingestions.values() if i.status is IngestionStatus.ACTIVE]
+            late = [(state.late_at[i.id], i) for i in active if i.id in state.late_at]
+        return [Subject(i.tenant_id, i.id) for _, i in self._expired(late, limit)]
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         async with self._database.transaction() as state:
             leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in ACTIVE_RUN and r.lease_expires_at is not None]
@@ -125,6 +131,15 @@ class FakeDirectory:
             old = [id for id in sorted(state.activity)[:limit] if state.activity[id].at < since]
             for id in old:
                 del state.activity[id]
+        return len(old)
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        async with self._database.transaction() as state:
+            since = self._database.clock.now() - timedelta(seconds=older_than_seconds)
+            ended = [(d.ended_at, d.id) for d in state.deliveries.values() if d.ended_at is not None and d.ended_at < since]
+            old = [id for _, id in sorted(ended)[:limit]]
+            for id in old:
+                del state.deliveries[id]
         return len(old)
 
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:

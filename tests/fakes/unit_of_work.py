@@ -17,9 +17,11 @@ from tests.fakes.repositories import (
     FakeBatchRepository,
     FakeIngestionRepository,
     FakeRunRepository,
+    FakeSchemaChangeRepository,
     FakeSchemaVersionRepository,
     Scope,
 )
+from tests.fakes.webhooks import FakeWebhookRepository
 
 
 class FakeOutbox:
@@ -59,10 +61,12 @@ class FakeUnitOfWork:
         self.files = FakeProcessedFileRepository(scope)
         self.batches = FakeBatchRepository(scope)
         self.schema_versions = FakeSchemaVersionRepository(scope)
+        self.schema_changes = FakeSchemaChangeRepository(scope)
         self.outbox = FakeOutbox(scope)
         self.idempotency_keys = FakeIdempotencyKeys(scope)
         self.api_keys = FakeApiKeyRepository(scope)
         self.audit = FakeAuditTrail(scope)
+        self.webhooks = FakeWebhookRepository(scope)
 
 
 class FakeUnitOfWorkFactory:

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "c61a8cd226be"
-down_revision = "4be0d71f9c36"
+down_revision = "10e561eb6977"
 branch_labels = None
 depends_on = None
 

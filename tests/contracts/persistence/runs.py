@@ -155,14 +155,14 @@ class RunRepositoryContract:
     @pytest.mark.scenario(74)
     async def test_update_metrics_adds(self, world: World) -> None:
         run = await world.run(await world.ingestion())
-        delta = RunMetrics(1, 2, 3, 4, 5 * 2**40, 6, 7, 8 * 2**40)
+        delta = RunMetrics(1, 2, 3, 4, 5, 6 * 2**40, 7, 8, 9 * 2**40)
         async with world.begin() as tx:
             await tx.runs.update_metrics(run.id, delta, files_total=10)
             await tx.runs.update_metrics(run.id, delta)
             await tx.runs.update_metrics(run.id, RunMetrics())
         async with world.begin() as tx:
             stored = await tx.runs.get_by_id(run.id)
-        assert stored.metrics == RunMetrics(2, 4, 6, 8, 10 * 2**40, 12, 14, 16 * 2**40)
+        assert stored.metrics == RunMetrics(2, 4, 6, 8, 10, 12 * 2**40, 14, 16, 18 * 2**40)
         assert stored.files_total == 10
         assert replace(stored, **dict.fromkeys(_COUNTERS, 0), files_total=None) == run
 

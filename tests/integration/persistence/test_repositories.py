@@ -10,9 +10,11 @@ from tests.contracts.persistence.ingestions import IngestionRepositoryContract
 from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
 from tests.contracts.persistence.reader import EveryPageContract, NodesContract, PagesContract
 from tests.contracts.persistence.runs import RunRepositoryContract
+from tests.contracts.persistence.schema_changes import SchemaChangeRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 from tests.contracts.persistence.versions import VersionContract
+from tests.contracts.persistence.webhooks import LatenessContract, WebhookRepositoryContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -95,6 +97,10 @@ class TestRunTotals(RunTotalsContract):
     pass
 
 
+class TestSchemaChanges(SchemaChangeRepositoryContract):
+    pass
+
+
 class TestEveryPage(EveryPageContract):
     pass
 
@@ -108,4 +114,12 @@ class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
 
 
 class TestNotifications(NotificationsContract):
+    pass
+
+
+class TestWebhooks(WebhookRepositoryContract):
+    pass
+
+
+class TestLateness(LatenessContract):
     pass

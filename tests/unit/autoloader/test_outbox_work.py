@@ -24,16 +24,16 @@ class Looks:
     """A `look` that waits until it is let go."""
 
     begun: Counter[UUID] = field(default_factory=Counter)
-    answers: dict[UUID, list[bool | Exception]] = field(default_factory=dict)
+    answers: dict[UUID, list[bool | float | Exception]] = field(default_factory=dict)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, subject: Subject) -> bool | None:
+    async def __call__(self, subject: Subject) -> bool | float | None:
         self.begun[subject.id] += 1
         await self.gate.wait()
         match self.answers.get(subject.id):
             case [Exception() as error, *_]:
                 raise error
-            case [bool() as answer, *_]:
+            case [bool() | float() as answer, *_]:
                 return answer
         return None
 
@@ -140,6 +140,15 @@ async def test_what_is_not_settled_is_looked_at_again_soon(outbox: Outbox, quick
     await outbox.start()
     await outbox.one_has_ended()
     assert await outbox.waiting(after_seconds=1.9) == set()
+    assert await outbox.waiting(after_seconds=0.1) == {run}
+
+
+async def test_what_knows_its_time_is_looked_at_then(outbox: Outbox, quick: Looks) -> None:
+    await outbox.add((Topic.RUN, run := uuid4()))
+    quick.answers[run] = [600.0]
+    await outbox.start()
+    await outbox.one_has_ended()
+    assert await outbox.waiting(after_seconds=599.9) == set()
     assert await outbox.waiting(after_seconds=0.1) == {run}
 
 

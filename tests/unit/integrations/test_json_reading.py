@@ -65,7 +65,7 @@ def a_target(columns: dict[str, pa.DataType] | None = None) -> TargetColumns:
 def quickly(data: bytes) -> pa.Table:
     schema = quick_schema(COLUMNS, frozenset())
     assert schema is not None
-    return parse_clean([Block(LoadFile(0, "", len(data), Path()), data)], schema, ignore_unknown=False)
+    return parse_clean([Block(LoadFile(0, "", len(data), Path()), data)], schema, check_unknown=None)
 
 
 def carefully(data: bytes) -> pa.Table:
@@ -124,7 +124,7 @@ def test_rows_go_to_the_file_whose_line_they_are() -> None:
         Block(LoadFile(5, "", 0, Path()), b'{"i": 4}\r\n{"i": 5}\r\n{"i": 6}\r\n'),
     ]
 
-    table = parse_clean(blocks, schema, ignore_unknown=False)
+    table = parse_clean(blocks, schema, check_unknown=None)
 
     assert table.column("i").to_pylist() == [1, 2, 3, 4, 5, 6]
     assert table.column("__autoloader_file").to_pylist() == [7, 7, 3, 5, 5, 5]
