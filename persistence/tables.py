@@ -168,6 +168,7 @@ runs = Table(
     one_of("trigger", RunTrigger),
     Index("uq_runs_active", "ingestion_id", unique=True, postgresql_where=_ACTIVE_RUNS),
     UniqueConstraint("ingestion_id", "due_at", name="uq_runs_due"),
+    Index("uq_runs_flow_run", "flow_run_id", unique=True, postgresql_where=text("flow_run_id IS NOT NULL")),
     Index("ix_runs_newest", "tenant_id", "queued_at", "id"),
     Index("ix_runs_of_ingestion", "ingestion_id", "queued_at", "id"),
     # The few that failed, or are active, among the many that did not or are not.

@@ -107,6 +107,14 @@ class RunRepository(Protocol):
         """The run that the schedule's firing at `due_at` has made."""
         ...
 
+    async def get_by_flow_run(self, flow_run_id: str) -> Run | None:
+        """The run that the orchestrator executes under this id."""
+        ...
+
+    async def set_flow_run(self, id: UUID, flow_run_id: str) -> None:
+        """Remember under which id the orchestrator executes the run."""
+        ...
+
     async def get_runs_by_ingestion(
         self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
     ) -> Sequence[Run]:

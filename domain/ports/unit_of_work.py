@@ -149,6 +149,14 @@ class Directory(Protocol):
         """ACTIVE ingestions whose schedule has fired by `now`, the longest due first."""
         ...
 
+    async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        """All tenants' ingestions by id, at most `limit` after the one with id `after`."""
+        ...
+
+    async def waiting_runs(self, limit: int, *, queued_for_seconds: float) -> Sequence[Subject]:
+        """QUEUED and CANCELLING runs that were queued so long ago on the database's clock, the oldest first."""
+        ...
+
     async def late_ingestions(self, limit: int) -> Sequence[Subject]:
         """ACTIVE ingestions whose data are late on the database's clock, and of which nobody has taken that, the latest first."""
         ...

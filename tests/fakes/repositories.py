@@ -217,6 +217,14 @@ class FakeRunRepository:
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         return next((r for r in self._scope.owned(Run) if r.ingestion_id == ingestion_id and r.due_at == due_at), None)
 
+    async def get_by_flow_run(self, flow_run_id: str) -> Run | None:
+        return next((r for r in self._scope.owned(Run) if r.flow_run_id == flow_run_id), None)
+
+    async def set_flow_run(self, id: UUID, flow_run_id: str) -> None:
+        present = self._scope.find(Run, id)
+        if present is not None:
+            self._rows[id] = replace(present, flow_run_id=flow_run_id)
+
     async def get_runs_by_ingestion(
         self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
     ) -> Sequence[Run]:

@@ -205,7 +205,7 @@ SILENT: Mapping[str, frozenset[str]] = {
         {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
-            *("runs.get_active", "runs.hold_running", "files.count_by_status", "batches.get_abandoned"),
+            *("runs.get_active", "runs.hold_running", "runs.get_by_flow_run", "files.count_by_status", "batches.get_abandoned"),
             *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
             "files.rows_of_earlier_versions",
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
@@ -231,7 +231,7 @@ SILENT: Mapping[str, frozenset[str]] = {
     "the run that it is for, or the decision, tells": frozenset({"files.release_held"}),
     "who works on what is nobody's news": frozenset(
         {
-            *("runs.renew_lease", "files.claim", "files.lock_file_for_processing", "files.release"),
+            *("runs.renew_lease", "runs.set_flow_run", "files.claim", "files.lock_file_for_processing", "files.release"),
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),

@@ -82,6 +82,14 @@ class RunRepositoryContract:
             assert await tx.runs.get_scheduled(ingestion.id, NOW + timedelta(hours=1)) is None
             assert await tx.runs.get_scheduled(uuid4(), NOW) is None
 
+    async def test_the_orchestrators_id(self, world: World) -> None:
+        run, other = await world.run(await world.ingestion()), await world.run(await world.ingestion(), flow_run_id="flow 1")
+        async with world.begin() as tx:
+            assert await tx.runs.get_by_flow_run("flow 1") == other
+            assert await tx.runs.get_by_flow_run("flow 2") is None
+            await tx.runs.set_flow_run(run.id, "flow 2")
+            assert await tx.runs.get_by_flow_run("flow 2") == replace(run, flow_run_id="flow 2")
+
     @pytest.mark.scenario(71)
     async def test_get_runs_by_ingestion_from_a_moment_until_before_another(self, world: World) -> None:
         ingestion, hour = await world.ingestion(), timedelta(hours=1)

@@ -117,6 +117,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "runs.get_active": (lambda tx, v: tx.runs.get_active(v.ingestion.id), None),
     "runs.hold_running": (lambda tx, v: tx.runs.hold_running(v.run.id), False),
     "runs.get_scheduled": (lambda tx, v: tx.runs.get_scheduled(v.ingestion.id, NOW), None),
+    "runs.get_by_flow_run": (lambda tx, v: tx.runs.get_by_flow_run(v.run.flow_run_id), None),
+    "runs.set_flow_run": (lambda tx, v: tx.runs.set_flow_run(v.run.id, "mine"), _NOTHING),
     "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
     "runs.update_metrics": (lambda tx, v: tx.runs.update_metrics(v.run.id, RunMetrics(1), files_total=1), _NOTHING),
@@ -269,7 +271,7 @@ async def a_victim(world: World) -> Victim:
     # Whose data are late at once.
     late = {"schedule": a_schedule(), "policies": Policies(late_after_seconds=0)}
     ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW, **late)
-    run = await world.run(ingestion, started=True, due_at=NOW)
+    run = await world.run(ingestion, started=True, due_at=NOW, flow_run_id="theirs")
     outdated = a_stored_object("changed.json")
     await world.discover(ingestion, [outdated])
     loading, [earlier] = await world.claim(ingestion, run_id=run.id)
