@@ -17,7 +17,7 @@ install: $(INSTALLED) ## Install what is needed into .venv, from uv.lock
 $(INSTALLED): pyproject.toml uv.lock
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(RUN)/uv sync --frozen --quiet --python $(RUN)/python
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(RUN)/uv sync --frozen --extra spark --quiet --python $(RUN)/python
 	@touch $@
 
 demo: $(INSTALLED) ## The main job on real data, in the terminal
