@@ -14,5 +14,6 @@ pytest_plugins = [
     "tests.fixtures.s3_server",
     "tests.fixtures.scenario_markers",
     "tests.fixtures.spans",
+    "tests.fixtures.spark",
     "tests.fixtures.statements",
 ]
