@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
 from sqlalchemy import make_url, text
@@ -28,6 +29,7 @@ from domain.activity.feed import ActivityFeed
 from domain.backlog import Backlog
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
+from domain.errors import UnavailableError
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
@@ -44,7 +46,7 @@ from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
-from domain.system import SystemService
+from domain.system import Probe, SystemService
 from domain.tenants import Grants, Tenant
 from graphql_api.authentication import Authentication
 from graphql_api.context import Services
@@ -70,6 +72,9 @@ from persistence.migrations.revisions import newest_is_present, newest_revision
 from persistence.reader import SqlReader
 from persistence.row_security import DIRECTORY_ROLE, TENANT_ROLE
 from persistence.unit_of_work import SqlUnitOfWorkFactory
+
+if TYPE_CHECKING:
+    from integrations.engines.spark.engine import SparkEngine
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +146,13 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
-        engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
+        engines = _Engines({EngineType.EMBEDDED: engine})
+        probes: dict[str, Probe] = {"database": lambda: _database_version(database), "engine": engine.version}
+        if settings.spark_connect_url is not None:
+            spark = spark_engine(settings, database_url, staging, engine, stores)
+            stack.push_async_callback(spark.close)
+            engines[EngineType.SPARK] = spark
+            probes["spark"] = spark.version
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
@@ -166,7 +177,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
-            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
+            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints, frozenset(engines)), telemetry),
             refreshes=observed(refreshes, telemetry),
             exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
             costs=costs,
@@ -174,16 +185,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
-            system=observed(
-                SystemService(
-                    {
-                        "database": lambda: _database_version(database),
-                        "engine": engine.version,
-                        "orchestrator": orchestrator.version,
-                    }
-                ),
-                telemetry,
-            ),
+            system=observed(SystemService(probes | {"orchestrator": orchestrator.version}), telemetry),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
             limits=Limits(
                 settings.max_operation_cost,
@@ -211,6 +213,13 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
         yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
+
+
+class _Engines(dict[EngineType, Engine]):
+    """An ingestion may have been created when there was an engine that is not configured any more."""
+
+    def __missing__(self, engine: EngineType) -> NoReturn:
+        raise UnavailableError(f"the ingestion needs the {engine} engine, and none is configured")
 
 
 @contextlib.asynccontextmanager
@@ -272,6 +281,21 @@ def engine_settings(settings: Settings, database_url: str, staging: Path) -> Emb
         threads=settings.engine_threads,
         memory_limit=settings.engine_memory,
     )
+
+
+def spark_engine(
+    settings: Settings, database_url: str, staging: Path, embedded: EmbeddedEngine, stores: ConfiguredObjectStores
+) -> SparkEngine:
+    """Raises `UnavailableError` where the extra is not installed. Spark itself need not be there yet."""
+    try:
+        from integrations.engines.spark.engine import SparkEngine
+        from integrations.engines.spark.settings import SparkServer
+    except ImportError:
+        raise UnavailableError("AUTOLOADER_SPARK_CONNECT_URL is set, but autoloader's extra 'spark' is not installed") from None
+    assert settings.spark_connect_url is not None
+    token = settings.spark_token
+    server = SparkServer(settings.spark_connect_url, token.get_secret_value() if token else None)
+    return SparkEngine(server, engine_settings(settings, database_url, staging), embedded, stores)
 
 
 def credential(given: CredentialSettings) -> S3Credential:

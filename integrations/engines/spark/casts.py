@@ -36,6 +36,7 @@ _PATTERNS: dict[pa.DataType, str] = {
     TIMESTAMPTZ: f"{_DAY}([T ]{_CLOCK}{_OFFSET}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
+_AS_TEXT = {DATE, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY}
 _EXACT = {(INT, LONG), (FLOAT, DOUBLE), (INT, DOUBLE), (INT, STRING), (LONG, STRING), (BOOLEAN, STRING), (DATE, STRING)}
 
 
@@ -71,17 +72,20 @@ def from_text(text: str, target: pa.DataType) -> Cast:
     return Cast(f"CASE WHEN {fits} THEN {value} END", f"({text} IS NULL OR coalesce({fits}, false))", sure=value)
 
 
-def from_variant(value: str, observed: pa.DataType, target: pa.DataType, *, depth: int = 0) -> Cast:
-    """A SQL expression of a variant as a column of type `target`; `observed` is the type of all values that will come."""
+def from_variant(value: str, observed: pa.DataType, target: pa.DataType, *, lenient: bool = False, depth: int = 0) -> Cast:
+    """A SQL expression of a variant as a column of type `target`; `observed` is the type of all values that will come.
+
+    `lenient` is for hinted columns: there a string may hold a number or a boolean.
+    """
     text = f"try_variant_get({value}, '$', 'string')"
     if target == STRING or observed == NULL:
         return Cast(f"CAST({text} AS {sql_type(target)})")
     if is_struct(target):
-        return _struct(value, observed, target, depth)
+        return _struct(value, observed, target, lenient, depth)
     if is_list(target):
-        return _list(value, observed, target, depth)
+        return _list(value, observed, target, lenient, depth)
     if is_map(target):
-        return _map(value, observed, target, depth)
+        return _map(value, observed, target, lenient, depth)
     if (observed == LONG and target in {LONG, DOUBLE}) or (observed, target) in {(BOOLEAN, BOOLEAN), (DOUBLE, DOUBLE)}:
         typed = f"try_variant_get({value}, '$', '{sql_type(target)}')"
         if target != DOUBLE:
@@ -92,7 +96,13 @@ def from_variant(value: str, observed: pa.DataType, target: pa.DataType, *, dept
         )
         lossless = exact if observed == LONG else f"abs({typed}) < double('Infinity')"
         return Cast(f"CASE WHEN {lossless} THEN {typed} END", f"({_is_nothing(value)} OR {lossless})", sure=typed)
-    return from_text(text, target)
+    held = from_text(text, target)
+    if target not in _AS_TEXT and lenient:
+        return held
+    # JSON has literals for numbers and booleans, and none for the rest.
+    kind = f"schema_of_variant({value}) {'=' if target in _AS_TEXT else '<>'} 'STRING'"
+    fits = f"({_is_nothing(value)} OR ({kind} AND {held.fits or 'true'}))"
+    return Cast(f"CASE WHEN {kind} THEN {held.value} END", fits)
 
 
 def from_typed(value: str, source: pa.DataType, target: pa.DataType, *, depth: int = 0) -> Cast:
@@ -134,7 +144,7 @@ def _is_nothing(value: str) -> str:
     return f"({value} IS NULL OR is_variant_null({value}))"
 
 
-def _struct(value: str, observed: pa.DataType, target: pa.DataType, depth: int) -> Cast:
+def _struct(value: str, observed: pa.DataType, target: pa.DataType, lenient: bool, depth: int) -> Cast:
     wanted = struct_fields(target)
     given = struct_fields(observed) if is_struct(observed) else {}
     names = list(dict.fromkeys([*wanted, *given]))
@@ -146,7 +156,7 @@ def _struct(value: str, observed: pa.DataType, target: pa.DataType, depth: int) 
             surplus.append(f"NOT {_is_nothing(field)}")
             continue
         # Without a struct everywhere nobody knows what the fields are: each is looked at as text.
-        inner = from_variant(field, given.get(name, NULL if given else STRING), wanted[name], depth=depth + 1)
+        inner = from_variant(field, given.get(name, NULL if given else STRING), wanted[name], lenient=lenient, depth=depth + 1)
         packed.append(f"{literal(name)}, {inner.value}")
         fits += [inner.fits] if inner.fits else []
         surplus += [inner.surplus] if inner.surplus else []
@@ -158,10 +168,10 @@ def _struct(value: str, observed: pa.DataType, target: pa.DataType, depth: int) 
     )
 
 
-def _list(value: str, observed: pa.DataType, target: pa.DataType, depth: int) -> Cast:
+def _list(value: str, observed: pa.DataType, target: pa.DataType, lenient: bool, depth: int) -> Cast:
     element = f"e{depth}"
     inside = f"try_variant_get({value}, '$', 'array<variant>')"
-    inner = from_variant(element, observed.value_type if is_list(observed) else STRING, target.value_type, depth=depth + 1)
+    inner = from_variant(element, observed.value_type if is_list(observed) else STRING, target.value_type, lenient=lenient, depth=depth + 1)
     cast = _transformed(inside, element, inner)
     if is_list(observed):
         return cast
@@ -169,10 +179,10 @@ def _list(value: str, observed: pa.DataType, target: pa.DataType, depth: int) ->
     return Cast(cast.value, f"({_is_nothing(value)} OR ({' AND '.join(fits)}))", cast.surplus)
 
 
-def _map(value: str, observed: pa.DataType, target: pa.DataType, depth: int) -> Cast:
+def _map(value: str, observed: pa.DataType, target: pa.DataType, lenient: bool, depth: int) -> Cast:
     inside = f"try_variant_get({value}, '$', 'map<string, variant>')"
     key, item = f"k{depth}", f"e{depth}"
-    inner = from_variant(item, STRING, target.item_type, depth=depth + 1)
+    inner = from_variant(item, STRING, target.item_type, lenient=lenient, depth=depth + 1)
     keys = from_text(key, target.key_type)
     every = _transformed(f"map_values({inside})", item, inner)
     fits = [f"{inside} IS NOT NULL", *([every.fits] if every.fits else [])]

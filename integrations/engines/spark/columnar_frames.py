@@ -13,16 +13,22 @@ from pyspark.sql.connect import functions as F
 
 from domain.ingestions.entities import FormatType, SchemaEvolution
 from integrations.engines.embedded.batch_files import LoadFile
-from integrations.engines.embedded.column_types import UnsupportedTypeError
+from integrations.engines.embedded.casts import Cast
+from integrations.engines.embedded.column_types import STRING, UnsupportedTypeError
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
-from integrations.engines.spark.casts import from_typed
+from integrations.engines.spark.casts import from_text, from_typed
 from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, SparkSource
 from integrations.engines.spark.types import from_spark, identifier, literal
 from integrations.engines.spark.unreadable import reason
 
 _LOOKS = 8
 _Types = tuple[tuple[str, pa.DataType], ...]
+
+
+def _cast(value: str, source: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    # As in the embedded engine: a hint may make text of a file something else, which nothing else may.
+    return from_text(value, target) if hinted and source == STRING else from_typed(value, source, target)
 
 
 class ColumnarFrames:
@@ -65,7 +71,7 @@ class ColumnarFrames:
                 alike,
                 dict(types),
                 {name: identifier(name) for name, _ in types},
-                from_typed,
+                _cast,
                 unit="Row",
             )
             for types, alike in self._by_types(files).items()

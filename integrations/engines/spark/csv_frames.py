@@ -14,6 +14,7 @@ from pyspark.sql.connect import functions as F
 from domain.ingestions.entities import SchemaEvolution
 from domain.ingestions.formats import CsvOptions
 from integrations.engines.embedded.batch_files import LoadFile, excerpt
+from integrations.engines.embedded.casts import Cast
 from integrations.engines.embedded.column_types import BOOLEAN, DOUBLE, LONG, STRING
 from integrations.engines.embedded.content import FileContentError
 from integrations.engines.embedded.csv_text import header_names, refuse_wrong_delimiter
@@ -35,6 +36,10 @@ _TESTS: Mapping[pa.DataType, str] = {
     BOOLEAN: "lower({0}) IN ('true', 'false')",
 }
 """In the order in which types are tried."""
+
+
+def _cast(text: str, read: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    return from_text(text, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ class CsvFrames:
         for kind, alike in self._by_kind([file for file in files if file.is_open]).items():
             columns = {name: _FIELD.format(number) for number, name in enumerate(kind.names)}
             rows = self._rows(kind, alike, numbered=numbered)
-            made.append(Frame(rows, alike, dict.fromkeys(kind.names, STRING), columns, lambda text, _, target: from_text(text, target)))
+            made.append(Frame(rows, alike, dict.fromkeys(kind.names, STRING), columns, _cast))
         return made
 
     def _by_kind(self, files: Sequence[LoadFile]) -> dict[_Kind, list[LoadFile]]:

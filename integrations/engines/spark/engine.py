@@ -59,7 +59,8 @@ class SparkEngine:
         self._threads = WorkerThreads(settings.concurrent_operations)
         own = replace(server, session={**server.session, **catalog_settings(settings)})
         self._pool: SessionPool[SparkConnectClient] = SessionPool(lambda: SparkConnectClient(own), size=settings.concurrent_operations)
-        self._server = replace(server, tries=1)
+        # Whoever wants to know how it is does not wait until it may be well again.
+        self._probed = replace(server, tries=1, connect_seconds=3.0)
 
     async def close(self) -> None:
         """Wait for what is under way, and let the server forget our sessions."""
@@ -69,10 +70,7 @@ class SparkEngine:
 
     async def version(self) -> str:
         """Spark's version, once it has answered. Raises `SparkUnavailableError`."""
-        client = await self._threads.run(self._pool.get_client)
-        report = await self._threads.run(client.test_connection)
-        await self._threads.run(self._pool.return_client, client)
-        return f"Spark {report.version}"
+        return await self._threads.run(self._ask)
 
     async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
         return (await self.preview(source, grants, format, objects, limit=0)).schema
@@ -106,6 +104,13 @@ class SparkEngine:
     async def optimize(self, destination: Destination) -> None:
         async with self._client() as client:
             await self._threads.run_to_end(lambda: optimize(client, self._tables, destination), stop=client.interrupt)
+
+    def _ask(self) -> str:
+        client = SparkConnectClient(self._probed)
+        try:
+            return f"Spark {client.test_connection().version}"
+        finally:
+            client.close()
 
     def _drop(self, client: SparkConnectClient, destination: Destination, table_uuid: UUID | None) -> bool:
         with catalog_errors():

@@ -27,6 +27,10 @@ NUMBERED_SQL = f"CAST(row_number() OVER (PARTITION BY {URI} ORDER BY {PLACE}) AS
 PLACE_SQL = "struct(_metadata.file_block_start AS block, monotonically_increasing_id() AS id)"
 
 
+MakeCast = Callable[[str, pa.DataType, pa.DataType, bool], Cast]
+"""The SQL of a column, the type as read, the table's, and whether that is pinned by a hint."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Rows of `files`: `URI`, `PLACE`, `RAW`, `PROBLEM` and what the columns are made of.
@@ -39,7 +43,7 @@ class Frame:
     files: Sequence[LoadFile]
     types: Mapping[str, pa.DataType]
     columns: Mapping[str, str]
-    cast: Callable[[str, pa.DataType, pa.DataType], Cast]
+    cast: MakeCast
     is_null: str = "{} IS NULL"
     unit: str = "Line"
 

@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from domain.ingestions.entities import BadRowPolicy
 from domain.ingestions.formats import JsonLayout, JsonOptions
 from integrations.engines.embedded.batch_files import LoadFile, excerpt
+from integrations.engines.embedded.casts import Cast
 from integrations.engines.embedded.column_types import is_struct, struct_fields
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
@@ -99,7 +100,7 @@ class JsonFrames:
         fields = f"try_variant_get({_ROW}, '$', {literal(struct)})"
         rows = rows.selectExpr(URI, PLACE, RAW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
-        return Frame(rows, files, types, columns, from_variant, "({0} IS NULL OR is_variant_null({0}))", unit)
+        return Frame(rows, files, types, columns, _cast, "({0} IS NULL OR is_variant_null({0}))", unit)
 
     def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
         read = self._source.read("text", files, lineSep="\n")
@@ -159,6 +160,10 @@ class JsonFrames:
         elif found.bad and self._rules.bad_rows is BadRowPolicy.FAIL_FILE:
             more = f" ({found.bad - 1} more bad {'row' if found.bad == 2 else 'rows'}.)" if found.bad > 1 else ""
             file.fail(complaint + more)
+
+
+def _cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    return from_variant(value, observed, target, lenient=hinted)
 
 
 def _columns(bad: str, *, numbered: bool) -> list[Any]:

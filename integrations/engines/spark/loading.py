@@ -53,7 +53,7 @@ class SparkLoading:
     def stored(self) -> DataFrame:
         """The rows to be stored, with `URI`."""
         frames = [stored_rows(frame, self.target, self._rules) for frame in self._frames.frames(self.files)]
-        return reduce(DataFrame.unionAll, frames)
+        return reduce(lambda rows, more: rows.union(more), frames)
 
     def append(self, table: str, batch: LoadBatch) -> None:
         """Append the open files' rows to a table, or a branch of one."""

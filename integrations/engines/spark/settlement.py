@@ -40,7 +40,7 @@ def _typed(frame: Frame, target: TargetColumns, rules: RowRules) -> _Typed:
             surplus.append(there)
             names.append(f"CASE WHEN {there} THEN {literal(name)} END")
             continue
-        cast = frame.cast(column, type_, columns[name])
+        cast = frame.cast(column, type_, columns[name], name in target.hints)
         values[name] = cast.value
         if cast.fits:
             misfits.append(f"NOT {cast.fits}")
