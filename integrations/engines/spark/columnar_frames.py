@@ -10,11 +10,12 @@ import pyarrow as pa
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.connect import functions as F
+from pyspark.sql.types import DataType
 
 from domain.ingestions.entities import FormatType, SchemaEvolution
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.casts import Cast
-from integrations.engines.embedded.column_types import STRING, UnsupportedTypeError
+from integrations.engines.embedded.column_types import STRING, TIMESTAMP, TIMESTAMPTZ, UnsupportedTypeError
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.spark.casts import from_text, from_typed
@@ -29,6 +30,11 @@ _Types = tuple[tuple[str, pa.DataType], ...]
 def _cast(value: str, source: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
     # As in the embedded engine: a hint may make text of a file something else, which nothing else may.
     return from_text(value, target) if hinted and source == STRING else from_typed(value, source, target)
+
+
+def _as_typed(name: str, type_: pa.DataType) -> str:
+    column = identifier(name)
+    return f"CAST({column} AS TIMESTAMP_NTZ) AS {column}" if type_ == TIMESTAMP else column
 
 
 class ColumnarFrames:
@@ -80,12 +86,17 @@ class ColumnarFrames:
     def _look(self, file: LoadFile) -> None:
         try:
             read = self._source.read(self._format, [file], **self._options).schema
-            types = tuple((field.name, from_spark(field.dataType)) for field in read.fields)
+            types = tuple((field.name, self._type(field.dataType)) for field in read.fields)
             self._types[file.index] = types
         except PySparkException as error:
             file.fail(reason(error))
         except UnsupportedTypeError as error:
             file.fail(f"The file cannot be loaded: {error}.")
+
+    def _type(self, read: DataType) -> pa.DataType:
+        type_ = from_spark(read)
+        # ORC's timestamps have no zone; Spark takes them for moments of the session's, which is UTC.
+        return TIMESTAMP if self._format == "orc" and type_ == TIMESTAMPTZ else type_
 
     def _by_types(self, files: Sequence[LoadFile]) -> dict[_Types, list[LoadFile]]:
         groups: dict[_Types, list[LoadFile]] = defaultdict(list)
@@ -96,9 +107,10 @@ class ColumnarFrames:
 
     def _rows(self, types: _Types, files: Sequence[LoadFile], *, numbered: bool) -> DataFrame:
         read = self._source.read(self._format, files, **self._options)
-        columns = [identifier(name) for name, _ in types]
+        columns = [_as_typed(name, type_) for name, type_ in types]
         rows = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", *columns)
+        names = [identifier(name) for name, _ in types]
         if numbered:
-            rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", *columns)
+            rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", *names)
         raw = f"to_json(named_struct({', '.join(f'{literal(name)}, {identifier(name)}' for name, _ in types)}))" if types else "'{}'"
-        return rows.selectExpr(URI, PLACE, f"{raw} AS {RAW}", f"CAST(NULL AS STRING) AS {PROBLEM}", *columns)
+        return rows.selectExpr(URI, PLACE, f"{raw} AS {RAW}", f"CAST(NULL AS STRING) AS {PROBLEM}", *names)

@@ -35,7 +35,7 @@ _TESTS: Mapping[pa.DataType, str] = {
     DOUBLE: f"({{0}} RLIKE {literal(_NUMBER)} AND abs(try_cast({{0}} AS DOUBLE)) < double('Infinity'))",
     BOOLEAN: "lower({0}) IN ('true', 'false')",
 }
-"""In the order in which types are tried."""
+"""In the order in which types are tried; `{0}` stands for the field."""
 
 
 def _cast(text: str, read: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
@@ -149,7 +149,7 @@ class CsvFrames:
             field = _FIELD.format(number)
             aggregates[f"seen_{number}"] = f"count({field}) > 0"
             for place, test in enumerate(_TESTS.values()):
-                aggregates[f"fits_{number}_{place}"] = f"bool_and({field} IS NULL OR {test.format(field)})"
+                aggregates[f"fits_{number}_{place}"] = f"bool_and({field} IS NULL OR {test.replace('{0}', field)})"
         rows = self._rows(kind, files, numbered=False)
         counted = rows.groupBy(URI).agg(*(F.expr(expression).alias(name) for name, expression in aggregates.items()))
         return {self._source.index_of(row[URI]): row for row in counted.toArrow().to_pylist()}

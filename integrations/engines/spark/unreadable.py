@@ -56,6 +56,7 @@ def reason(error: PySparkException) -> str:
         return "The file has gone since it was listed."
     words = str(error)
     for sign, told in {
+        "timestamp with local time zone": "Spark does not read ORC's timestamps with a time zone",
         "EOFException": "it is cut short",
         "Unexpected end": "it is cut short",
         "incorrect data check": "its checksum is wrong",
