@@ -48,6 +48,7 @@ JARS = (
     # Sources in S3; the version of Hadoop that this Spark brings.
     Jar("org.apache.hadoop", "hadoop-aws", "3.4.2", "d2d24e6b715b5656b9d238bf13b6682a07e2004dd36aad74a73aeb854319f4d9"),
     # What s3a needs of the AWS SDK that the bundle does not have; of the bundle's version.
+    Jar("software.amazon.awssdk", "apache-client", "2.54.17", "0b00ae3d55c3d1213ca47b5651dc4c2a0080fc9b6192dde3d53c3da6c1811bcb"),
     Jar("software.amazon.awssdk", "s3-transfer-manager", "2.54.17", "7bef0ea4efd5e0860bab63e08317040951edb51b72a5be734284c28b8324ab87"),
     Jar("org.apache.spark", "spark-avro_2.13", "4.1.1", "6a19d90bc3b6e88d8db0fa36a19273aa10fea2dbd7a62bb60e4cedd73051b32d"),
     # The catalog.

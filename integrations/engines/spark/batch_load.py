@@ -21,6 +21,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile
+from integrations.engines.embedded.column_types import UnsupportedTypeError
 from integrations.engines.embedded.commits import commit, evolved_schema, forbid_retries, snapshot_of_batch
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.row_rules import RowRules
@@ -52,6 +53,8 @@ class SparkBatchLoad:
         self._loading: SparkLoading | None = None
         self._table: Table | None = None
         self._prepared: Prepared | None = None
+        self._branched = False
+        """Whether there may be a branch whose files are surely not on main."""
         self._schema_before: TableSchema | None = None
 
     async def run(self, guard: CommitGuard) -> BatchOutcome:
@@ -97,6 +100,8 @@ class SparkBatchLoad:
             loading.read(self._files, existing)
         except PySparkException as error:
             raise self._failed(error) from error
+        except UnsupportedTypeError as error:
+            raise TableUnavailableError(f"{self._batch.destination.key} cannot be loaded by Spark: {error}") from error
         self._loading = loading
 
     async def _leave_out_changed(self) -> bool:
@@ -118,6 +123,7 @@ class SparkBatchLoad:
         name = self._table_name
         try:
             session = self._client.connect()
+            self._branched = True
             session.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {identifier(self._branch)}")
             self._loading.append(f"{name}.branch_{self._branch}", self._batch)
             counted = session.sql(
@@ -169,6 +175,7 @@ class SparkBatchLoad:
         found = self._prepared
         # From here on nobody can say without asking the table whether the branch's files are on main.
         self._prepared = None
+        self._branched = False
         with catalog_errors():
             try:
                 self._table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch)
@@ -189,24 +196,26 @@ class SparkBatchLoad:
         if {file.file_path for file in again.added} != {file.file_path for file in found.added}:
             raise TableUnavailableError(f"the branch of a batch in {self._batch.destination.key} was changed by others; try again")
         self._prepared = again
+        self._branched = True
 
     def _discard(self) -> None:
         """Remove a branch whose files are surely not on main."""
-        found, self._prepared = self._prepared, None
-        if found is None or self._table is None:
+        self._prepared = None
+        if not self._branched or self._table is None:
             return
+        self._branched = False
         for _ in range(COMMIT_TRIES):
             with catalog_errors():
                 table = self._tables.find(self._batch.destination)
                 if table is None or table.metadata.table_uuid != self._table.metadata.table_uuid:
                     return
                 try:
-                    abandon(table, found)
+                    abandon(table, prepared(table, self._branch))
                     self._table = table.refresh()
                     return
                 except CommitConflictError:
                     continue
-        log.warning("a branch stays behind, for the next optimization to sweep: %s", found.branch)
+        log.warning("a branch stays behind, for the next optimization to sweep: %s", self._branch)
 
     def _failed(self, error: PySparkException) -> TableUnavailableError:
         # Spark's own words may name hosts, buckets and data: they are for the log, and tenants see the message.

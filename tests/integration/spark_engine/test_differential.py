@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -125,6 +126,19 @@ async def test_json_under_the_policies(both: Both, bad_rows: BadRowPolicy, evolu
     await both.load("1.json", "2.json", "3.json", bad_rows=bad_rows, evolution=evolution)
 
     both.same_tables()
+
+
+async def test_compressed_files(both: Both) -> None:
+    whole = gzip.compress(lines({"id": 1}, {"id": 2}).encode())
+    both.land("good.json.gz", whole)
+    both.land("nothing.json.gz", gzip.compress(b""))
+    both.land("cut.json.gz", whole[:-12])
+    both.land("wrong_checksum.json.gz", whole[:-8] + bytes(4) + whole[-4:])
+    both.land("not_gzip.json.gz", lines({"id": 3}))
+
+    await both.load()
+
+    assert [row["id"] for row in both.same_tables()] == [1, 2]
 
 
 CSV_FILES = {

@@ -45,7 +45,7 @@ async def running(database_url: str, database: AsyncEngine, tmp_path: Path, spar
         key = await ensure_local_key(application)
         app = create_app(application.services, ready=application.ready)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as http:
-            yield Running(application, Client(http, await application.ensure_local_tenant(), key), landing, database)
+            yield Running(application, Client(http, await application.ensure_local_tenant(), key), landing, database, patience_seconds=200)
 
 
 @pytest.mark.scenario(11, 28, 49, 114, 117)
@@ -87,7 +87,7 @@ async def test_spark_is_among_the_components(running: Running) -> None:
 
 
 async def _gone(running: Running) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(200):
         while True:
             async with running.database.connect() as connection:
                 if await connection.scalar(text("SELECT count(*) FROM ingestions")) == 0:
