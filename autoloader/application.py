@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
+import httpx
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
+from autoloader.deliveries import Deliveries
 from autoloader.observed_services import observed
+from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
 from autoloader.telemetry import metrics_page, open_measuring
+from autoloader.webhook_key import webhook_key
 from domain.access.api_keys import ApiKeyService
 from domain.access.key_usage import KeyUsage
 from domain.activity.feed import ActivityFeed
@@ -42,8 +46,13 @@ from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
+from domain.notifications.delivery import DeliveryService
+from domain.notifications.lateness import LatenessService
+from domain.notifications.service import WebhookService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
+from domain.ports.orchestrator import Orchestrator
+from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
 from domain.system import Probe, SystemService
@@ -53,6 +62,7 @@ from graphql_api.context import Services
 from graphql_api.limits.limits import Limits
 from graphql_api.limits.manifest import read_manifest
 from graphql_api.limits.rate import CostRate
+from graphql_api.relay.ids import encode_id
 from graphql_api.schema import schema
 from graphql_api.streams.open_streams import OpenStreams
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
@@ -60,6 +70,9 @@ from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
 from integrations.identity.signing_keys import SigningKeys
 from integrations.in_process.orchestrator import InProcessOrchestrator
+from integrations.notifications.destinations import Destinations, SystemResolver
+from integrations.notifications.sealing import AesSeal
+from integrations.notifications.sender import HttpWebhookSender
 from integrations.object_store.credentials import S3Credential
 from integrations.object_store.stores import ConfiguredObjectStores
 from integrations.telemetry.metrics import Metrics
@@ -146,13 +159,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
-        engines = _Engines({EngineType.EMBEDDED: engine})
-        probes: dict[str, Probe] = {"database": lambda: _database_version(database), "engine": engine.version}
-        if settings.spark_connect_url is not None:
-            spark = spark_engine(settings, database_url, staging, engine, stores)
-            stack.push_async_callback(spark.close)
-            engines[EngineType.SPARK] = spark
-            probes["spark"] = spark.version
+        spark = await stack.enter_async_context(_spark(settings, database_url, staging, engine, stores))
+        engines = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
@@ -173,10 +181,16 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         )
         orchestrator = InProcessOrchestrator(pipeline, unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
         stack.push_async_callback(orchestrator.close)
+        resolver = SystemResolver()
+        stack.callback(resolver.close)
+        sender = HttpWebhookSender(Destinations(settings.webhook_networks, resolver), httpx.create_ssl_context())
+        seal = AesSeal(webhook_key(settings))
+        deliveries = DeliveryService(unit_of_work, sender, seal, clock, encode_id, telemetry=telemetry)
         services = Services(
             directory=directory,
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
+            webhooks=observed(WebhookService(unit_of_work, sender, seal, clock), telemetry),
             ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints, frozenset(engines)), telemetry),
             refreshes=observed(refreshes, telemetry),
             exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
@@ -185,7 +199,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
-            system=observed(SystemService(probes | {"orchestrator": orchestrator.version}), telemetry),
+            system=observed(SystemService(_probes(database, engine, spark, orchestrator)), telemetry),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
             limits=Limits(
                 settings.max_operation_cost,
@@ -202,11 +216,16 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         background = Background(
             database_url,
             directory,
-            orchestrator,
+            {
+                Topic.RUN: Lane(orchestrator.reconcile_run, at_once=20),
+                Topic.INGESTION: Lane(partial(_reconcile_ingestion, orchestrator, resets), at_once=8),
+                # One: it is heavy, and nobody waits for it.
+                Topic.TABLE: Lane(TableCareService(unit_of_work, engines).tend, at_once=1),
+                Topic.DELIVERY: Lane(Deliveries(deliveries).look, at_once=200),
+            },
             runs,
             pipeline,
-            resets,
-            TableCareService(unit_of_work, engines),
+            LatenessService(unit_of_work, clock),
             telemetry,
             recover_every_seconds=min(5.0, settings.lease_seconds / 3),
         )
@@ -215,11 +234,41 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
 
 
+@contextlib.asynccontextmanager
+async def _spark(
+    settings: Settings, database_url: str, staging: Path, embedded: EmbeddedEngine, stores: ConfiguredObjectStores
+) -> AsyncIterator[SparkEngine | None]:
+    if settings.spark_connect_url is None:
+        yield None
+        return
+    spark = spark_engine(settings, database_url, staging, embedded, stores)
+    try:
+        yield spark
+    finally:
+        await spark.close()
+
+
+def _probes(
+    database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine | None, orchestrator: InProcessOrchestrator
+) -> dict[str, Probe]:
+    return {
+        "database": lambda: _database_version(database),
+        "engine": embedded.version,
+        **({"spark": spark.version} if spark else {}),
+        "orchestrator": orchestrator.version,
+    }
+
+
 class _Engines(dict[EngineType, Engine]):
     """An ingestion may have been created when there was an engine that is not configured any more."""
 
     def __missing__(self, engine: EngineType) -> NoReturn:
         raise UnavailableError(f"the ingestion needs the {engine} engine, and none is configured")
+
+
+async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:
+    await orchestrator.reconcile_ingestion(ingestion)
+    await resets.finish(ingestion)
 
 
 @contextlib.asynccontextmanager

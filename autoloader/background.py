@@ -1,19 +1,18 @@
-"""The chores of one process at a time: the outbox, the schedules, what lost workers have left, and the ledger's counts."""
+"""The chores of one process at a time: the outbox, the schedules, late data, what lost workers have left, and the ledger's counts."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+from collections.abc import Awaitable, Callable, Mapping
 
+from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
-from domain.errors import DomainError
-from domain.ingestions.resets import ResetService
-from domain.ledger.table_care import TableCareService
 from domain.log_fields import binding
-from domain.ports.orchestrator import Orchestrator
+from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
+from domain.notifications.lateness import LatenessService
 from domain.ports.telemetry import Telemetry
-from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
+from domain.ports.unit_of_work import Directory, Topic
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
 from persistence.wakeup import Ownership, background_ownership
@@ -22,10 +21,6 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _STANDBY_SECONDS = 2.0
-_LOOK_AGAIN_SECONDS = 2.0
-_VISIBLE_AFTER_SECONDS = 60.0
-_LONGEST_POSTPONEMENT_SECONDS = 300.0
-_ENTRIES_AT_ONCE = 50
 _COMPACT_EVERY_SECONDS = 10.0
 _CHANGES_AT_ONCE = 10_000
 _FORGET_EVERY_SECONDS = 60.0
@@ -37,24 +32,20 @@ class Background:
         self,
         database_url: str,
         directory: Directory,
-        orchestrator: Orchestrator,
+        lanes: Mapping[Topic, Lane],
         runs: RunService,
         pipeline: RunPipeline,
-        resets: ResetService,
-        tables: TableCareService,
+        lateness: LatenessService,
         telemetry: Telemetry,
         *,
         recover_every_seconds: float,
     ) -> None:
         self._database_url = database_url
         self._directory = directory
-        self._orchestrator = orchestrator
+        self._lanes = lanes
         self._runs = runs
         self._pipeline = pipeline
-        self._resets = resets
-        self._tables = tables
-        self._tending = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lateness = lateness
         self._telemetry = telemetry
         self._recover_every_seconds = recover_every_seconds
 
@@ -66,75 +57,59 @@ class Background:
                     if ownership is not None:
                         self._telemetry.owns_background(True)
                         await self._work(ownership)
-            except asyncio.CancelledError:
-                await self._stop_tending()
-                raise
             except Exception as error:
-                log.warning("background work is interrupted: %r", error)
+                log.warning("background work is interrupted: %r", _first(error))
             finally:
                 self._telemetry.owns_background(False)
             await asyncio.sleep(_STANDBY_SECONDS)
 
     async def _work(self, ownership: Ownership) -> None:
-        recovered_at, compacted_at = -self._recover_every_seconds, -_COMPACT_EVERY_SECONDS
-        forgot_at = -_FORGET_EVERY_SECONDS
-        while True:
-            if time.monotonic() - recovered_at >= self._recover_every_seconds:
-                with binding(operation="recoverLost", operation_kind="background"):
-                    await self._pipeline.recover_lost()
-                recovered_at = time.monotonic()
-            if time.monotonic() - compacted_at >= _COMPACT_EVERY_SECONDS:
-                await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
-                compacted_at = time.monotonic()
-            if time.monotonic() - forgot_at >= _FORGET_EVERY_SECONDS:
-                await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
-                forgot_at = time.monotonic()
-            with binding(operation="fireDueSchedules", operation_kind="background"):
-                await self._runs.fire_due_schedules(self._directory)
-            while entries := await self._directory.take_outbox(_ENTRIES_AT_ONCE, visible_after_seconds=_VISIBLE_AFTER_SECONDS):
-                for entry in entries:
-                    run_id = entry.subject.id if entry.topic is Topic.RUN else None
-                    operation = f"reconcile{entry.topic.value.title()}"
-                    with binding(operation=operation, operation_kind="outbox", tenant=entry.subject.tenant_id, run_id=run_id):
-                        await self._handle(entry)
-            await ownership.wait(_TICK_SECONDS)
+        """Each chore beside the others, so that none waits for one that takes long; all of them end with the first that fails."""
+        async with asyncio.TaskGroup() as chores:
+            chores.create_task(self._empty_outbox(ownership))
+            chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
+            chores.create_task(_every(self._recover_every_seconds, self._recover))
+            chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
+            chores.create_task(_every(_FORGET_EVERY_SECONDS, self._forget))
 
-    async def _handle(self, entry: OutboxEntry) -> None:
+    async def _empty_outbox(self, ownership: Ownership) -> None:
+        work = OutboxWork(self._directory, self._lanes, free=ownership.wake)
         try:
-            settled = True
-            match entry.topic:
-                case Topic.RUN:
-                    settled = await self._orchestrator.reconcile_run(entry.subject)
-                case Topic.INGESTION:
-                    await self._orchestrator.reconcile_ingestion(entry.subject)
-                    await self._resets.finish(entry.subject)
-                case Topic.TABLE:
-                    self._tend(entry.subject)
-        except Exception as error:
-            if not isinstance(error, DomainError):
-                log.exception("outbox entry %s %s", entry.topic, entry.subject.id)
-            wait = min(_LONGEST_POSTPONEMENT_SECONDS, 2.0 ** min(entry.attempts, 10))
-            await self._directory.postpone_outbox(entry, seconds=wait, error=str(error))
-            return
-        if settled:
-            await self._directory.finish_outbox(entry)
-        else:
-            await self._directory.postpone_outbox(entry, seconds=_LOOK_AGAIN_SECONDS, error=None)
+            while True:
+                await work.start()
+                await ownership.wait(_TICK_SECONDS)
+        finally:
+            await work.stop()
 
-    def _tend(self, ingestion: Subject) -> None:
-        """Beside the other chores, for it may take long; if it is lost, the table's next snapshots bring it again."""
-        task = asyncio.create_task(self._tend_in_turn(ingestion), name=f"tend {ingestion.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _fire_schedules(self) -> None:
+        with binding(operation="fireDueSchedules", operation_kind="background"):
+            await self._runs.fire_due_schedules(self._directory)
 
-    async def _tend_in_turn(self, ingestion: Subject) -> None:
-        async with self._tending:
-            try:
-                await self._tables.tend(ingestion)
-            except Exception as error:
-                log.warning("the table of ingestion %s could not be tended: %r", ingestion.id, error)
+    async def _tell_lateness(self) -> None:
+        with binding(operation="tellLateness", operation_kind="background"):
+            await self._lateness.tell(self._directory)
 
-    async def _stop_tending(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+    async def _recover(self) -> None:
+        with binding(operation="recoverLost", operation_kind="background"):
+            await self._pipeline.recover_lost()
+
+    async def _compact(self) -> None:
+        await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
+
+    async def _forget(self) -> None:
+        await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+        await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+
+
+async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await chore()
+        await asyncio.sleep(seconds)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What has gone wrong, out of the group that it ended."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -51,6 +51,7 @@ _LOOKS_SECRET = re.compile(
     r"""
       (?P<url>://[^\s/:@'"]*:)[^\s/'"]+(?=@)                       # a URL's password
     | (?P<key>\bal_[A-Za-z0-9]+_)[\w-]+                            # an API key, after its public prefix
+    | (?P<signing>\bwhsec_)[A-Za-z0-9+/=]+                          # what webhooks are signed with
     | (?P<bearer>\b[Bb]earer\s+)[^\s'",]+
     | (?P<token>\beyJ)[\w-]{8,}(?:\.[\w-]+){1,2}                    # a JWT
     | (?P<named>\b(?:password|secret_access_key|session_token|secret-access-key|session-token)['"]?\s*[=:]\s*['"]?)[^\s'",;&]+
@@ -151,6 +152,8 @@ def secrets_of(settings: Settings) -> Iterable[str]:
         given.append(None if password is None else str(password))
     if settings.metrics_token is not None:
         given.append(settings.metrics_token.get_secret_value())
+    if settings.webhook_key is not None:
+        given.append(settings.webhook_key.get_secret_value())
     for credential in settings.credentials.values():
         given += [secret.get_secret_value() for secret in (credential.secret_access_key, credential.session_token) if secret]
     given += [value for name, value in settings.catalog_properties.items() if re.search("secret|token|password|credential", name)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +17,7 @@ from autoloader.cost_settings import CostRatesSettings
 from autoloader.logs import LogFormat
 from domain.tenants import Role
 from integrations.identity.provider import is_trustworthy
+from integrations.notifications.sealing import KEY_BYTES
 
 
 class CredentialSettings(BaseModel):
@@ -84,14 +88,21 @@ class Settings(BaseSettings):
         default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
     )
     oidc: OidcSettings | None = Field(default=None, description="The identity provider; only API keys let somebody in unless set.")
-    max_operation_cost: int = Field(default=50_000, ge=1, description="What one operation of the API may cost.")
-    cost_per_second: float = Field(default=50_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
-    cost_burst: float = Field(default=1_000_000, gt=0, description="What they may cost at once, after a pause.")
+    max_operation_cost: int = Field(default=100_000, ge=1, description="What one operation of the API may cost.")
+    cost_per_second: float = Field(default=100_000, gt=0, description="What a tenant's operations may cost in a second, in the long run.")
+    cost_burst: float = Field(default=2_000_000, gt=0, description="What they may cost at once, after a pause.")
     operation_timeout_seconds: float = Field(default=30.0, gt=0, le=3_600, description="How long one operation of the API may take.")
     introspection: bool = Field(default=True, description="Whether the API answers questions about its schema.")
     ide: bool = Field(default=True, description="Whether GraphiQL is served.")
     documents: Path | None = Field(default=None, description="The manifest of persisted documents; see `autoloader documents`.")
     free_documents_role: Role = Field(default=Role.VIEWER, description="What it takes to send documents that are not persisted.")
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(), description="Networks that are not public and webhooks may be sent to all the same, separated by ','."
+    )
+    webhook_key: SecretStr | None = Field(
+        default=None,
+        description="32 bytes in base64, with which webhooks' secrets are stored; made and kept below home unless set.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What the log tells, and what is worse.")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="How a line of the log is written: text, or json.")
     metrics_token: SecretStr | None = Field(default=None, min_length=16, description="What scrapers of /metrics send as a bearer token.")
@@ -111,6 +122,21 @@ class Settings(BaseSettings):
         except ArgumentError:
             raise ValueError("is no URL of a database") from None
         return url
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("webhook_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        try:
+            if key is not None and len(base64.b64decode(key.get_secret_value(), validate=True)) != KEY_BYTES:
+                raise ValueError
+        except (ValueError, binascii.Error):
+            raise ValueError(f"must be {KEY_BYTES} bytes in base64") from None
+        return key
 
     @field_validator("local_roots", mode="before")
     @classmethod

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import counting, dashboard, load_files, nothing_new, one_file, spark_files, telemetry
+from benchmarks import counting, dashboard, load_files, nothing_new, one_file, operations, replacing, spark_files, telemetry
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -14,7 +14,9 @@ BENCHMARKS = {
     "nothing-new-local": nothing_new.measure_local,
     "nothing-new-s3": nothing_new.measure_s3,
     "one-file": one_file.measure,
+    "replacing": replacing.measure,
     "dashboard": dashboard.measure,
+    "operations": operations.measure,
     "counting": counting.measure,
     "telemetry": telemetry.measure,
     "spark": spark_files.measure,

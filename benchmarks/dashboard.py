@@ -99,8 +99,8 @@ async def _row_security(server: Served, http: httpx.AsyncClient) -> tuple[float,
     return statistics.median(times["ENABLE"]), statistics.median(times["DISABLE"])
 
 
-async def fill(database: str, http: httpx.AsyncClient, place: Path) -> None:
-    """1,000 ingestions with 50 runs each, in the database at a `postgresql://` URL; `http` has a key."""
+async def fill(database: str, http: httpx.AsyncClient, place: Path, *, runs_each: int = RUNS_EACH) -> None:
+    """1,000 ingestions with so many runs each, in the database at a `postgresql://` URL; `http` has a key."""
     creation = {
         "name": "the first",
         "source": {"type": "LOCAL", "path": str(place / "landing"), "glob": "**/*.json"},
@@ -112,7 +112,7 @@ async def fill(database: str, http: httpx.AsyncClient, place: Path) -> None:
     assert "id" in created["data"]["createIngestion"], created
     connection = await asyncpg.connect(database)
     await connection.execute(_COPIES, INGESTIONS - 1)
-    await connection.execute(_RUNS, RUNS_EACH)
+    await connection.execute(_RUNS, runs_each)
     await connection.execute("VACUUM ANALYZE ingestions, runs")
     await connection.close()
 

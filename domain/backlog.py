@@ -14,8 +14,8 @@ COUNT_AT_MOST = 100_000
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """At one moment. `waiting_for_retry` counts FAILED files with a retry to come; `lag_seconds` is how long the longest known
-    PENDING file has waited; `outbox_overdue_seconds` how long the longest due entry has been due; `active_runs` has every
-    active status; `background_owned` tells whether some process does the background work."""
+    PENDING file has waited; `outbox_overdue_seconds` how long the longest due entry has been due, the care of tables apart, for which
+    nobody waits; `active_runs` has every active status; `background_owned` tells whether some process does the background work."""
 
     pending: int
     waiting_for_retry: int

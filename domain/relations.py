@@ -16,6 +16,7 @@ from uuid import UUID
 from domain.access.entities import ApiKey, AuditEvent
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import FileAttempt, FileStatus, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run, RunStatus, RunTrigger
 from domain.schema_versions import SchemaVersion
 
@@ -161,3 +162,11 @@ INGESTION_SCHEMA_VERSIONS = Relation(
 )
 API_KEYS = Relation("apiKeys", ApiKey, orders={"NEWEST": (Sort("created_at", descending=True),)}, filter=NoFilter)
 AUDIT_EVENTS = Relation("auditEvents", AuditEvent, orders={"NEWEST": (Sort("id", descending=True),)}, filter=AuditEventFilter)
+WEBHOOKS = Relation("webhooks", Webhook, orders={"NEWEST": (Sort("created_at", descending=True),)}, filter=NoFilter)
+WEBHOOK_DELIVERIES = Relation(
+    "webhook.deliveries",
+    WebhookDelivery,
+    orders={"NEWEST": (Sort("created_at", descending=True),)},
+    filter=NoFilter,
+    parent="webhook_id",
+)

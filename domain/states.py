@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from domain.errors import ConflictError, ConflictReason
 from domain.ingestions.entities import IngestionStatus
 from domain.ledger.entities import FileStatus
+from domain.notifications.entities import DeliveryStatus
 from domain.runs.entities import RunStatus
 
 S = TypeVar("S", bound=StrEnum)
@@ -86,3 +87,16 @@ FILE = Transitions(
 
 DONE_FILE = (FileStatus.SUCCESS, FileStatus.SKIPPED)
 """Files that a run need not look at again."""
+
+UNLOADED_FILE = (FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED, FileStatus.SKIPPED)
+"""Files that nobody has in hand and that are not in the table: new content makes them PENDING anew."""
+
+_D = DeliveryStatus
+DELIVERY = Transitions(
+    "a delivery",
+    {
+        _D.PENDING: (_D.DELIVERED, _D.GIVEN_UP),
+        _D.DELIVERED: (_D.PENDING,),
+        _D.GIVEN_UP: (_D.PENDING,),
+    },
+)

@@ -17,6 +17,7 @@ from domain.ingestions.service import IngestionService
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.state_service import FileStateService
+from domain.notifications.service import WebhookService
 from domain.ports.reader import Reader
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory
@@ -36,6 +37,7 @@ class Services:
     directory: Directory
     authentication: Authentication
     api_keys: ApiKeyService
+    webhooks: WebhookService
     ingestions: IngestionService
     refreshes: RefreshService
     exploration: ExplorationService

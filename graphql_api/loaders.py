@@ -23,6 +23,7 @@ from domain.ports.reader import EntityId, Page, Reader, Window
 from domain.ports.telemetry import Telemetry, Work
 from domain.relations import Relation
 from domain.runs.totals import RunTotals
+from graphql_api.turns import Turns
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -63,6 +64,19 @@ class EstimateKey:
     schedule: Schedule | None
 
 
+class _Loader(DataLoader[K, V]):
+    """Whose answers are given in turns."""
+
+    def __init__(self, load: Callable[[list[K]], Awaitable[Sequence[V | BaseException]]], turns: Turns) -> None:
+        super().__init__(load_fn=load)
+        self._turns = turns
+
+    async def load(self, key: K) -> V:
+        found = await super().load(key)
+        await self._turns.take()
+        return found
+
+
 class Loaders:
     """One per request: what it caches is the request's view of the world, and `asked_at` its present moment.
 
@@ -75,12 +89,13 @@ class Loaders:
         self._telemetry = telemetry
         self.asked_at = SystemClock().now()
         self.batches = 0
-        self.nodes: DataLoader[NodeKey, Any] = DataLoader(load_fn=self._load_nodes)
-        self.pages: DataLoader[PageKey, Page[Any]] = DataLoader(load_fn=self._load_pages)
-        self.counts: DataLoader[CountKey, int] = DataLoader(load_fn=self._load_counts)
-        self.stats: DataLoader[UUID, IngestionStats] = DataLoader(load_fn=self._load_stats)
-        self.run_totals: DataLoader[TotalsKey, RunTotals] = DataLoader(load_fn=self._load_run_totals)
-        self.estimates: DataLoader[EstimateKey, CostEstimate] = DataLoader(load_fn=self._load_estimates)
+        turns = Turns()
+        self.nodes: DataLoader[NodeKey, Any] = _Loader(self._load_nodes, turns)
+        self.pages: DataLoader[PageKey, Page[Any]] = _Loader(self._load_pages, turns)
+        self.counts: DataLoader[CountKey, int] = _Loader(self._load_counts, turns)
+        self.stats: DataLoader[UUID, IngestionStats] = _Loader(self._load_stats, turns)
+        self.run_totals: DataLoader[TotalsKey, RunTotals] = _Loader(self._load_run_totals, turns)
+        self.estimates: DataLoader[EstimateKey, CostEstimate] = _Loader(self._load_estimates, turns)
 
     def forget(self) -> None:
         """From now on the world is looked at afresh: for subscriptions, whose requests last."""

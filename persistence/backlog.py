@@ -27,7 +27,7 @@ _BACKLOG = text("""
             ) AS first) AS lag_seconds,
         (SELECT count(*) FROM (SELECT 1 FROM outbox LIMIT :at_most) AS entries) AS outbox_entries,
         (SELECT coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8
-            FROM outbox WHERE due_at <= now()) AS outbox_overdue_seconds,
+            FROM outbox WHERE due_at <= now() AND topic <> 'TABLE') AS outbox_overdue_seconds,
         (SELECT array_agg(status) FROM (
             SELECT status FROM runs WHERE status IN ('QUEUED', 'RUNNING', 'CANCELLING') LIMIT :at_most
         ) AS active) AS active_runs,

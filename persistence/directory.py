@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
-from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import unstorable
@@ -23,7 +23,7 @@ from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
 from persistence.stats import compaction_statement
-from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants
+from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants, webhook_deliveries
 
 
 class SqlDirectory:
@@ -77,16 +77,26 @@ class SqlDirectory:
         async with connection(self._engine) as opened:
             return [entity_of(Ingestion, row) for row in (await opened.execute(statement)).all()]
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        statement = (
+            select(ingestions.c.tenant_id, ingestions.c.id)
+            .where(ingestions.c.status == IngestionStatus.ACTIVE, ingestions.c.late_at <= func.clock_timestamp())
+            .order_by(ingestions.c.late_at)
+            .limit(limit)
+        )
+        async with connection(self._engine) as opened:
+            return [Subject(*row) for row in (await opened.execute(statement)).all()]
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         return await self._expired(runs, runs.c.status.in_(ACTIVE_RUN), limit)
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
         due = (
             select(outbox.c.id)
-            .where(outbox.c.due_at <= func.clock_timestamp())
+            .where(outbox.c.due_at <= func.clock_timestamp(), *(() if topic is None else (outbox.c.topic == topic,)))
             .order_by(outbox.c.id)
             .limit(limit)
             .with_for_update(skip_locked=True)
@@ -121,6 +131,12 @@ class SqlDirectory:
         old = select(oldest.c.id).where(oldest.c.at < func.clock_timestamp() - timedelta(seconds=older_than_seconds))
         async with transaction(self._engine) as opened:
             return (await opened.execute(delete(activity_events).where(activity_events.c.id.in_(old)))).rowcount
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        since = func.clock_timestamp() - timedelta(seconds=older_than_seconds)
+        old = select(webhook_deliveries.c.id).where(webhook_deliveries.c.ended_at < since).order_by(webhook_deliveries.c.ended_at)
+        async with transaction(self._engine) as opened:
+            return (await opened.execute(delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(old.limit(limit))))).rowcount
 
     async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
         async with connection(self._engine) as opened:

@@ -12,6 +12,7 @@ from domain.access.entities import ApiKey, AuditEvent
 from domain.activity.entities import ActivityEvent
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Tenant
@@ -30,6 +31,8 @@ TABLE_OF: dict[type, Table] = {
     ApiKey: tables.api_keys,
     AuditEvent: tables.audit_events,
     ActivityEvent: tables.activity_events,
+    Webhook: tables.webhooks,
+    WebhookDelivery: tables.webhook_deliveries,
 }
 
 _NAMES: dict[type, tuple[str, ...]] = {entity: tuple(f.name for f in dataclasses.fields(entity)) for entity in TABLE_OF}

@@ -55,10 +55,10 @@ class SqlReader:
         counts: list[list[FileCount]] = [[] for _ in ingestion_ids]
         moments: list[tuple[datetime | None, datetime | None]] = [(None, None) for _ in ingestion_ids]
         statement = stats_statement(self._tenant_id, ingestion_ids)
-        for place, oldest_waiting_at, last_success_at, status, absent, *sums in await self._rows(statement):
+        for place, oldest_waiting_at, last_success_at, status, absent, earlier, *sums in await self._rows(statement):
             moments[place - 1] = oldest_waiting_at, last_success_at
             if status is not None:
-                counts[place - 1].append(FileCount(status, absent=absent, **dict(zip(COUNTED, sums, strict=True))))
+                counts[place - 1].append(FileCount(status, absent=absent, earlier=earlier, **dict(zip(COUNTED, sums, strict=True))))
         return [
             IngestionStats.of(found, oldest_waiting_at=waiting, last_success_at=success)
             for found, (waiting, success) in zip(counts, moments, strict=True)

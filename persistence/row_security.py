@@ -31,6 +31,7 @@ DIRECTORY_GRANTS: Mapping[Table, str] = {
     tables.outbox: "SELECT, UPDATE, DELETE",
     tables.file_count_changes: "SELECT, INSERT, UPDATE, DELETE",
     tables.activity_events: "SELECT, DELETE",
+    tables.webhook_deliveries: "SELECT, DELETE",
 }
 
 

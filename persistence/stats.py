@@ -39,8 +39,8 @@ COUNTED = ("files", "size_bytes", "rows", "rows_skipped", "rows_rescued")
 def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[Any]:
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), when its oldest waiting file was discovered, when a run ended
 
-    SUCCESS last, a status, whether its files are absent by a refresh, and their sums (`COUNTED`). A row for each status in which
-    there are files (two for SUCCESS when some are absent), one without a status for an ingestion that has none.
+    SUCCESS last, a status, whether its files are absent by a refresh, whether they are earlier versions, and their sums (`COUNTED`).
+    A row for each status in which there are files (up to four for SUCCESS), one without a status for an ingestion that has none.
     """
     given = _given(ingestion_ids)
     waiting = (
@@ -76,14 +76,31 @@ def stats_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID]) -> Select[An
     changes = file_count_changes.c
     absent = changes.generation.is_not(None) & (changes.generation != told.c.generation)
     counts = (
-        select(changes.status, func.coalesce(absent, false()).label("absent"), *_sums(file_count_changes))
+        select(changes.status, func.coalesce(absent, false()).label("absent"), changes.earlier, *_sums(file_count_changes))
         .where(changes.tenant_id == tenant_id, changes.ingestion_id == told.c.id)
-        .group_by(changes.status, text("2"))
+        .group_by(changes.status, text("2"), changes.earlier)
         .having(func.sum(changes.files) != 0)
         .correlate(told)
         .lateral("counts")
     )
     return select(told.c.place, told.c.oldest_waiting_at, told.c.last_success_at, *counts.c).join(counts, true(), isouter=True)
+
+
+def counts_statement(tenant_id: UUID, ingestion_id: UUID) -> Select[Any]:
+    """Rows of: a status in which the ingestion has current versions of files, and how many."""
+    changes = file_count_changes.c
+    counted = cast(func.sum(changes.files), BigInteger)
+    return (
+        select(changes.status, counted)
+        .where(
+            changes.tenant_id == tenant_id,
+            changes.ingestion_id == ingestion_id,
+            ~changes.earlier,
+            changes.status != FileStatus.SUPERSEDED,
+        )
+        .group_by(changes.status)
+        .having(counted != 0)
+    )
 
 
 def run_totals_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Select[Any]:
@@ -144,7 +161,7 @@ def compaction_statement(limit: int) -> Select[Any]:
     )
     taken = union_all(select(fresh.c.id), select(earlier.c.id)).subquery("taken")
     gone = delete(file_count_changes).where(changes.id == taken.c.id).returning(*changes).cte("gone")
-    names = ("tenant_id", "ingestion_id", "status", "generation")
+    names = ("tenant_id", "ingestion_id", "status", "generation", "earlier")
     whose = [gone.c[name] for name in names]
     sums = _sums(gone)
     summed = insert(file_count_changes).from_select(

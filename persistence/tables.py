@@ -22,17 +22,19 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
 from domain.ledger.entities import BatchStatus, FileStatus
+from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.ports.engine import TableSchema
 from domain.ports.unit_of_work import Topic
 from domain.runs.entities import Refresh, RunStatus, RunTrigger
 from domain.schema_versions import SchemaDiff
 from domain.states import ACTIVE_RUN
 from domain.tenants import Grants, Role
-from persistence.types import Message, ValueObject, enum_column, one_of
+from persistence.types import EnumText, Message, ValueObject, enum_column, one_of
 
 metadata = MetaData(
     naming_convention={
@@ -116,6 +118,8 @@ ingestions = Table(
     Column("last_run_id", Uuid),
     _moment("last_run_at", nullable=True),
     _moment("next_due_at", nullable=True),
+    # When data count as late unless some come; NULL when that is not asked for, or has been told.
+    _moment("late_at", nullable=True),
     _moment("created_at", default_now=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW, onupdate=func.clock_timestamp()),
     one_of("status", IngestionStatus),
@@ -126,6 +130,7 @@ ingestions = Table(
     UniqueConstraint("destination_key", name="uq_ingestions_destination"),
     Index("ix_ingestions_newest", "tenant_id", "created_at", "id"),
     Index("ix_ingestions_due", "next_due_at", postgresql_where=text("status = 'ACTIVE'")),
+    Index("ix_ingestions_late", "late_at", postgresql_where=text("status = 'ACTIVE' AND late_at IS NOT NULL")),
 )
 
 _ACTIVE_RUNS = text(f"status IN ({', '.join(repr(status.value) for status in ACTIVE_RUN)})")
@@ -196,6 +201,7 @@ processed_files = Table(
     # Bytewise order: prefixes can use the index, and comparing costs least.
     Column("path", Text(collation="C"), nullable=False),
     Column("current", Boolean, nullable=False, server_default=text("true")),
+    Column("replaces", Boolean, nullable=False, server_default=text("false")),
     enum_column("status", FileStatus),
     Column("size_bytes", BigInteger, nullable=False),
     Column("etag", Text, nullable=False),
@@ -215,6 +221,7 @@ processed_files = Table(
     one_of("status", FileStatus),
     # The etag is carried along so that a listing of known files is answered by the index alone.
     Index("uq_processed_files_current", "ingestion_id", "path", unique=True, postgresql_where=text("current"), postgresql_include=["etag"]),
+    Index("ix_processed_files_earlier", "ingestion_id", "path", "id", postgresql_where=text("NOT current")),
     # Of all versions, so that an ingestion's files can be deleted by it.
     Index("ix_processed_files_of_ingestion", "ingestion_id", "id"),
     Index("ix_processed_files_pending", "ingestion_id", "id", postgresql_where=text("status = 'PENDING'")),
@@ -234,6 +241,8 @@ file_count_changes = Table(
     enum_column("status", FileStatus),
     # In which the loaded ones were loaded; NULL for the other statuses.
     Column("generation", Integer),
+    # Whether they are loaded versions that are not the current ones of their paths.
+    Column("earlier", Boolean, nullable=False, server_default=text("false")),
     Column("files", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("rows", BigInteger, nullable=False),
@@ -338,4 +347,61 @@ activity_events = Table(
     one_of("kind", ActivityKind),
     Index("ix_activity_events_in_order", "tenant_id", "transaction", "id"),
     Index("ix_activity_events_of_ingestion", "tenant_id", "ingestion_id", "transaction", "id"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    _tenant(),
+    # NULL for one that is told of all ingestions.
+    Column("ingestion_id", Uuid),
+    Column("url", Text, nullable=False),
+    Column("description", Text),
+    Column("events", ValueObject(tuple[WebhookEvent, ...]), nullable=False),
+    # Sealed with a key that is not in the database.
+    Column("secret", LargeBinary, nullable=False),
+    _moment("created_at", default_now=True),
+    _moment("last_attempt_at", nullable=True),
+    Column("last_delivery_status", EnumText(DeliveryStatus)),
+    _count("consecutive_failures"),
+    one_of("last_delivery_status", DeliveryStatus),
+    ForeignKeyConstraint(
+        ["tenant_id", "ingestion_id"], ["ingestions.tenant_id", "ingestions.id"], name="fk_webhooks_ingestion", ondelete="CASCADE"
+    ),
+    # What a delivery refers to.
+    UniqueConstraint("tenant_id", "id", name="uq_webhooks_id_of_tenant"),
+    Index("ix_webhooks_newest", "tenant_id", "created_at", "id"),
+    Index("ix_webhooks_of_ingestion", "ingestion_id", postgresql_where=text("ingestion_id IS NOT NULL")),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Uuid, nullable=False),
+    Column("webhook_id", Uuid, nullable=False),
+    Column("event_id", Uuid, nullable=False),
+    enum_column("event", WebhookEvent),
+    _moment("occurred_at"),
+    # No foreign keys: what is told of may be gone by now.
+    Column("ingestion_id", Uuid),
+    Column("run_id", Uuid),
+    Column("data", JSONB, nullable=False),
+    enum_column("status", DeliveryStatus),
+    _count("attempts"),
+    _moment("next_attempt_at", nullable=True),
+    _moment("last_attempt_at", nullable=True),
+    Column("response_code", Integer),
+    Column("error", Message),
+    _moment("created_at", default_now=True),
+    _moment("ended_at", nullable=True),
+    one_of("event", WebhookEvent),
+    one_of("status", DeliveryStatus),
+    ForeignKeyConstraint(
+        ["tenant_id", "webhook_id"], ["webhooks.tenant_id", "webhooks.id"], name="fk_webhook_deliveries_webhook", ondelete="CASCADE"
+    ),
+    UniqueConstraint("webhook_id", "event_id", name="uq_webhook_deliveries_event"),
+    Index("ix_webhook_deliveries_newest", "webhook_id", "created_at", "id"),
+    Index("ix_webhook_deliveries_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
 )

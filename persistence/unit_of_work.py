@@ -21,6 +21,7 @@ from persistence.repositories.processed_files import SqlProcessedFileRepository
 from persistence.repositories.runs import SqlRunRepository
 from persistence.repositories.schema_versions import SqlSchemaVersionRepository
 from persistence.repositories.scope import TenantScope
+from persistence.repositories.webhooks import SqlWebhookRepository
 from persistence.tables import idempotency_keys, outbox
 
 OUTBOX_CHANNEL = "autoloader_outbox"
@@ -80,6 +81,7 @@ class SqlUnitOfWork:
         self.idempotency_keys = SqlIdempotencyKeys(scope)
         self.api_keys = SqlApiKeyRepository(scope)
         self.audit = SqlAuditTrail(scope)
+        self.webhooks = SqlWebhookRepository(scope)
 
 
 class SqlUnitOfWorkFactory:

@@ -23,9 +23,10 @@ class Ownership:
         self._woken = asyncio.Event()
 
     async def wait(self, seconds: float) -> None:
-        """Return when something was added to the outbox, or after `seconds`. Raises ConnectionError when ownership was lost."""
+        """Return once `wake` was called, or `seconds` have passed. Raises ConnectionError when ownership was lost."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
         self._woken.clear()
         if self._connection.is_closed():
             raise ConnectionError("the connection that held the background lock is gone")

@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.identity",
     "tests.fixtures.log_lines",
     "tests.fixtures.postgres",
+    "tests.fixtures.receiver",
     "tests.fixtures.s3_server",
     "tests.fixtures.scenario_markers",
     "tests.fixtures.spans",

@@ -21,6 +21,8 @@ from domain.ingestions.entities import (
     SourceType,
 )
 from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookEvent
+from domain.notifications.events import Event
 from domain.ports.engine import Column, FileOutcome, OutcomeStatus, TableSchema
 from domain.ports.object_store import StoredObject
 from domain.runs.entities import Run, RunStatus, RunTrigger
@@ -63,6 +65,27 @@ def an_api_key(**fields: Any) -> ApiKey:
             **dict.fromkeys(("expires_at", "last_used_at", "revoked_at")),
         }
         | fields
+    )
+
+
+def a_webhook(**fields: Any) -> Webhook:
+    return Webhook(
+        **{
+            "id": uuid4(),
+            "tenant_id": uuid4(),
+            "url": f"https://receiver.example/{next(_numbers)}",
+            "events": (WebhookEvent.RUN_FAILED,),
+            "created_at": NOW,
+            "consecutive_failures": 0,
+            **dict.fromkeys(("ingestion_id", "description", "last_attempt_at", "last_delivery_status")),
+        }
+        | fields
+    )
+
+
+def an_event(**fields: Any) -> Event:
+    return Event(
+        **{"id": uuid4(), "kind": WebhookEvent.RUN_FAILED, "at": NOW, "ingestion_id": uuid4(), "run_id": None, "data": {"n": 1}} | fields
     )
 
 
@@ -154,6 +177,7 @@ def a_processed_file(**fields: Any) -> ProcessedFile:
             "ingestion_id": uuid4(),
             "path": f"{BUCKET}{next(_numbers)}.json",
             "current": True,
+            "replaces": False,
             "status": FileStatus.PENDING,
             "size_bytes": 100,
             "etag": "v1",

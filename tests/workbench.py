@@ -87,6 +87,10 @@ class Workbench:
             run = await tx.runs.create(a_run(ingestion_id=ingestion.id, **fields))
         return Subject(run.tenant_id, run.id)
 
+    async def start(self, ingestion: Ingestion) -> Run:
+        """A RUNNING run that has done nothing yet."""
+        return (await self.pipeline.start(await self.queue(ingestion)))[0]
+
     async def execute(self, ingestion: Ingestion) -> Run:
         """Queue a run, take it to its end, and say how it ended."""
         subject = await self.queue(ingestion)

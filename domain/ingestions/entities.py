@@ -139,6 +139,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
+    """`late_after_seconds` is how long nothing may be loaded before data count as late (see `domain.notifications.lateness`)."""
+
     schema_evolution: SchemaEvolution = SchemaEvolution.ADD_NEW_COLUMNS
     bad_rows: BadRowPolicy = BadRowPolicy.FAIL_FILE
     changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
@@ -146,6 +148,7 @@ class Policies:
     max_files_per_run: int | None = None
     max_bytes_per_run: int | None = None
     timeout_seconds: int | None = None
+    late_after_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

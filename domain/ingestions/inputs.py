@@ -269,11 +269,12 @@ class ScheduleInput(InputModel):
 class PoliciesInput(InputModel):
     schema_evolution: SchemaEvolution = SchemaEvolution.ADD_NEW_COLUMNS
     bad_rows: BadRowPolicy = BadRowPolicy.FAIL_FILE
-    changed_files: Annotated[ChangedFilePolicy, _only(ChangedFilePolicy.IGNORE, "{}")] = ChangedFilePolicy.IGNORE
+    changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
     max_file_retries: int = Field(default=3, ge=0, le=100)
     max_files_per_run: int | None = Field(default=None, ge=1, le=10_000_000)
     max_bytes_per_run: int | None = Field(default=None, ge=1, le=2**60)
     timeout_seconds: int | None = Field(default=None, ge=1, le=7 * 86_400)
+    late_after_seconds: int | None = Field(default=None, ge=60, le=90 * 86_400)
 
     @field_validator("schema_evolution")
     @classmethod

@@ -86,6 +86,7 @@ class IngestionService:
                 if earlier is not None:
                     return _found(await tx.ingestions.get_by_id(earlier))
             created = await tx.ingestions.create(ingestion)
+            await tx.ingestions.expect_data(id)
             await tx.audit.record(principal, "createIngestion", "Ingestion", id)
             await tx.outbox.add(Topic.INGESTION, id)
             return created
@@ -117,6 +118,8 @@ class IngestionService:
             if schedule != present.schedule:
                 await tx.ingestions.set_next_due(id, self._next_due(schedule, present.status))
             updated = await tx.ingestions.update(changed)
+            if (schedule, policies.late_after_seconds) != (present.schedule, present.policies.late_after_seconds):
+                await tx.ingestions.expect_data(id)
             await tx.audit.record(principal, "updateIngestion", "Ingestion", id)
             await tx.outbox.add(Topic.INGESTION, id)
             return updated
@@ -168,6 +171,7 @@ class IngestionService:
             if present.status not in from_:
                 raise ConflictError(ConflictReason.WRONG_STATE, f"an ingestion that is {present.status} cannot be {verb}d")
             changed = await tx.ingestions.update_status(id, status, next_due_at=self._next_due(present.schedule, status))
+            await tx.ingestions.expect_data(id)
             await tx.audit.record(principal, f"{verb}Ingestion", "Ingestion", id)
             await tx.outbox.add(Topic.INGESTION, id)
             return changed

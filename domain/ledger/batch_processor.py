@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -18,7 +18,10 @@ from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, Policies
 from domain.ledger.entities import Batch, ProcessedFile
 from domain.ledger.table_care import is_due
+from domain.notifications.announcing import announce
+from domain.notifications.events import schema_changed
 from domain.ports.engine import (
+    NONE_REPLACED,
     BatchEvidence,
     BatchFile,
     BatchOutcome,
@@ -26,6 +29,7 @@ from domain.ports.engine import (
     FileOutcome,
     LoadBatch,
     OutcomeStatus,
+    Replaced,
     TableMissingError,
     TableReplacedError,
     TableSchema,
@@ -88,10 +92,10 @@ class BatchFileProcessor:
             claimed = await self._claim(run, ingestion, max_files=files_left, max_bytes=bytes_left, at_least_one=at_least_one)
             if claimed is None:
                 break
-            batch, files = claimed
+            batch, files, replaced = claimed
             bytes_taken += sum(file.size_bytes for file in files)
             with self._telemetry.during(Work.BATCH, "load", batch_id=str(batch.id), files=len(files)):
-                done += await self._process_batch(run, ingestion, grants, batch, files)
+                done += await self._process_batch(run, ingestion, grants, batch, files, replaced)
         return done
 
     async def recover(self, lost: Subject) -> bool:
@@ -129,7 +133,7 @@ class BatchFileProcessor:
 
     async def _claim(
         self, run: Run, ingestion: Ingestion, *, max_files: int, max_bytes: int, at_least_one: bool
-    ) -> tuple[Batch, Sequence[ProcessedFile]] | None:
+    ) -> tuple[Batch, Sequence[ProcessedFile], Replaced] | None:
         try:
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 if not await tx.runs.hold_running(run.id):
@@ -151,12 +155,12 @@ class BatchFileProcessor:
                 )
                 if not files:
                     raise _NothingToClaimError
-                return batch, files
+                return batch, files, await _replaced(tx, batch, files)
         except _NothingToClaimError:
             return None
 
     async def _process_batch(
-        self, run: Run, ingestion: Ingestion, grants: Grants, batch: Batch, files: Sequence[ProcessedFile]
+        self, run: Run, ingestion: Ingestion, grants: Grants, batch: Batch, files: Sequence[ProcessedFile], replaced: Replaced
     ) -> RunMetrics:
         order = LoadBatch(
             batch_id=batch.id,
@@ -167,7 +171,7 @@ class BatchFileProcessor:
             format=ingestion.format,
             destination=ingestion.destination,
             policies=ingestion.policies,
-            files=[BatchFile(file.id, file.stored_object) for file in files],
+            files=[BatchFile(file.id, file.stored_object, replaced.get(file.path, frozenset())) for file in files],
         )
         engine = self._engines[ingestion.execution.engine]
         try:
@@ -216,6 +220,8 @@ class BatchFileProcessor:
         metrics = measure(files, outcome.files)
         async with self._unit_of_work(batch.tenant_id) as tx:
             await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
+            if metrics.files_processed and policies.late_after_seconds is not None:
+                await tx.ingestions.expect_data(batch.ingestion_id)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
             failed = [o for o in outcome.files if o.status is OutcomeStatus.FAILED]
             skipped = [o for o in outcome.files if o.status is OutcomeStatus.SKIPPED]
@@ -226,6 +232,7 @@ class BatchFileProcessor:
                 batch, failed, max_retries=policies.max_file_retries, retry_base_seconds=self._settings.retry_base_seconds
             )
             await tx.files.mark_skipped(batch, skipped)
+            await _supersede(tx, batch, files, {outcome.file_id for outcome in [*loaded, *skipped]})
             await tx.runs.update_metrics(batch.run_id, metrics)
             if is_due(outcome.snapshots):
                 await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
@@ -253,9 +260,10 @@ class BatchFileProcessor:
         async with self._unit_of_work(batch.tenant_id) as tx:
             ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
             files = await tx.files.batch_files(batch.id)
+            replaced = await _replaced(tx, batch, files)
         if ingestion is None:
             return
-        evidence = await self._ask_table(ingestion, batch)
+        evidence = await self._ask_table(ingestion, batch, replaced)
         table = await self._engines[ingestion.execution.engine].table_state(ingestion.destination) if evidence else None
         metrics = RunMetrics()
         async with self._unit_of_work(batch.tenant_id) as tx:
@@ -267,9 +275,13 @@ class BatchFileProcessor:
                     for file in files
                     if file.path in evidence.rows_by_path
                 ]
+                if loaded and ingestion.policies.late_after_seconds is not None:
+                    await tx.ingestions.expect_data(batch.ingestion_id)
                 if not await tx.batches.commit(batch, snapshot_id=evidence.snapshot_id, files=len(loaded)):
                     raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
                 await tx.files.mark_success(batch, loaded, snapshot_id=evidence.snapshot_id)
+                gone = evidence.rows_by_path.keys() | evidence.replaced
+                await _supersede(tx, batch, files, {file.id for file in files if file.path in gone})
                 metrics = measure(files, loaded)
                 await tx.runs.update_metrics(batch.run_id, metrics)
                 await tx.files.release(batch)
@@ -287,10 +299,12 @@ class BatchFileProcessor:
                     await tx.runs.update_metrics(batch.run_id, metrics)
         self._telemetry.loaded(metrics)
 
-    async def _ask_table(self, ingestion: Ingestion, batch: Batch) -> BatchEvidence | None:
+    async def _ask_table(self, ingestion: Ingestion, batch: Batch, replaced: Replaced) -> BatchEvidence | None:
         engine = self._engines[ingestion.execution.engine]
         try:
-            return await engine.fence(ingestion.destination, table_uuid=batch.table_uuid, batch_id=batch.id, epoch=batch.epoch)
+            return await engine.fence(
+                ingestion.destination, table_uuid=batch.table_uuid, batch_id=batch.id, epoch=batch.epoch, replaces=replaced
+            )
         except TableMissingError:
             if batch.table_uuid is None:
                 # The table is created before the guard is asked, so without a table no append was, or can be, made.
@@ -313,6 +327,17 @@ def measure(files: Sequence[ProcessedFile], outcomes: Sequence[FileOutcome]) -> 
     )
 
 
+async def _replaced(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile]) -> Replaced:
+    return await tx.files.get_replaced(batch) if any(file.replaces for file in files) else NONE_REPLACED
+
+
+async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile], ids: Set[int]) -> None:
+    """Of the files with these ids, the ones that replace earlier versions have done so."""
+    replacing = [file.id for file in files if file.replaces and file.id in ids]
+    if replacing:
+        await tx.files.supersede(batch, replacing)
+
+
 async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:
     """Remember the table, and its schema if that is new.
 
@@ -326,7 +351,7 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
     latest = await tx.schema_versions.latest(batch.ingestion_id)
     diff = SchemaDiff.between(latest.schema if latest else None, schema)
     if diff:
-        await tx.schema_versions.append(
+        version = await tx.schema_versions.append(
             SchemaVersion(
                 id=0,
                 tenant_id=batch.tenant_id,
@@ -338,6 +363,9 @@ async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, s
                 created_at=batch.created_at,
             )
         )
+        ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
+        if ingestion is not None:
+            await announce(tx, schema_changed(ingestion, version))
 
 
 def _charge(error: BaseException) -> str | None:

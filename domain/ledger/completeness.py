@@ -46,7 +46,9 @@ WRONG = frozenset(kind for kind in DifferenceKind if kind.startswith("ROWS_"))
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`status` and `ledger_rows` are the ledger's word, None where it knows no such file; `table_rows` are counted."""
+    """`status` (of the current version) and `ledger_rows` (of all versions in the table) are the ledger's word, None where it knows no
+    such file; `table_rows` are counted.
+    """
 
     kind: DifferenceKind
     path: str
@@ -102,7 +104,6 @@ class CompletenessService:
         async for files in self._discovery.list_files(ingestion.source, principal.tenant.grants):
             await self._look_up(ingestion, files, found)
             listed.add(files)
-        listed.close()
         counted = self._engines[ingestion.execution.engine].rows_by_file(ingestion.destination, table_uuid=table_uuid)
         async with aclosing(counted):
             await self._compare(ingestion, listed, _Peeking(counted), found)
@@ -118,27 +119,30 @@ class CompletenessService:
 
     async def _compare(self, ingestion: Ingestion, listed: _Listed, counted: _Peeking, found: Completeness) -> None:
         """Both come in the order of their paths."""
-        async for file in self._ledger(ingestion):
+        async for file, expected in self._ledger(ingestion):
             async for path, rows in counted.before(file.path):
                 _unknown(path, rows, found)
             rows = await counted.of(file.path)
             found.ledger_files += 1
             found.table_files += rows > 0
             found.table_rows += rows
-            loaded = file.status is FileStatus.SUCCESS and file.generation == ingestion.generation
-            found.ledger_rows += (file.rows or 0) if loaded else 0
-            for kind in _differences(ingestion, file, rows, listed):
-                found.add(Difference(kind, file.path, file.status, file.rows if loaded else None, rows))
+            found.ledger_rows += expected or 0
+            for kind in _differences(ingestion, file, expected, rows, listed):
+                found.add(Difference(kind, file.path, file.status, expected, rows))
         async for path, rows in counted.rest():
             _unknown(path, rows, found)
 
-    async def _ledger(self, ingestion: Ingestion) -> AsyncIterator[ProcessedFile]:
+    async def _ledger(self, ingestion: Ingestion) -> AsyncIterator[tuple[ProcessedFile, int | None]]:
+        """Each path's current version, and how many rows of all its versions are to be in the table; None when none has been loaded."""
         after: str | None = None
         while True:
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 files = await tx.files.get_by_path_order(ingestion.id, after=after, limit=_PAGE)
+                earlier = await tx.files.rows_of_earlier_versions(ingestion.id, [file.path for file in files])
             for file in files:
-                yield file
+                current = (file.rows or 0) if _is_in_table(ingestion, file) else None
+                versions = [rows for rows in (current, earlier.get(file.path)) if rows is not None]
+                yield file, sum(versions) if versions else None
             if len(files) < _PAGE:
                 return
             after = files[-1].path
@@ -150,18 +154,20 @@ def _unknown(path: str, rows: int, found: Completeness) -> None:
     found.add(Difference(DifferenceKind.ROWS_OF_UNKNOWN_FILE, path, table_rows=rows))
 
 
-def _differences(ingestion: Ingestion, file: ProcessedFile, rows: int, listed: _Listed) -> Iterable[DifferenceKind]:
+def _is_in_table(ingestion: Ingestion, file: ProcessedFile) -> bool:
+    return file.status is FileStatus.SUCCESS and file.generation == ingestion.generation
+
+
+def _differences(ingestion: Ingestion, file: ProcessedFile, expected: int | None, rows: int, listed: _Listed) -> Iterable[DifferenceKind]:
     if file.status is FileStatus.SUCCESS and file.generation != ingestion.generation:
         yield DifferenceKind.ABSENT_BY_REFRESH
-    if file.status is FileStatus.SUCCESS and file.generation == ingestion.generation:
-        if rows < (file.rows or 0):
-            yield DifferenceKind.ROWS_MISSING
-        if rows > (file.rows or 0):
-            yield DifferenceKind.ROWS_TOO_MANY
-        if listed.has_path(file.path) and not listed.has_content(file.path, file.etag):
-            yield DifferenceKind.CHANGED_AT_SOURCE
-    elif rows:
-        yield DifferenceKind.ROWS_OF_UNLOADED_FILE
+    if expected is None:
+        if rows:
+            yield DifferenceKind.ROWS_OF_UNLOADED_FILE
+    elif rows != expected:
+        yield DifferenceKind.ROWS_MISSING if rows < expected else DifferenceKind.ROWS_TOO_MANY
+    if _is_in_table(ingestion, file) and listed.has_path(file.path) and not listed.has_content(file.path, file.etag):
+        yield DifferenceKind.CHANGED_AT_SOURCE
     if file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
         yield DifferenceKind.NOT_LOADED
     if not listed.has_path(file.path):
@@ -172,29 +178,43 @@ class _Listed:
     """Which paths were listed, and with which content: 64 bits of a digest each."""
 
     def __init__(self) -> None:
-        self._paths, self._contents = array("Q"), array("Q")
+        self._paths, self._contents = _Digests(), _Digests()
 
     def add(self, files: Sequence[StoredObject]) -> None:
-        self._paths.extend(_digest(file.path) for file in files)
-        self._contents.extend(_digest(file.path, file.etag) for file in files)
-
-    def close(self) -> None:
-        self._paths, self._contents = array("Q", sorted(self._paths)), array("Q", sorted(self._contents))
+        for file in files:
+            self._paths.add(_digest(file.path))
+            self._contents.add(_digest(file.path, file.etag))
 
     def has_path(self, path: str) -> bool:
-        return _holds(self._paths, _digest(path))
+        return _digest(path) in self._paths
 
     def has_content(self, path: str, etag: str) -> bool:
-        return _holds(self._contents, _digest(path, etag))
+        return _digest(path, etag) in self._contents
+
+
+class _Digests:
+    """Numbers of 64 bits in parts by their first byte, each of which is sorted when it is first looked into: no step takes long."""
+
+    def __init__(self) -> None:
+        self._parts = [array("Q") for _ in range(256)]
+        self._sorted: set[int] = set()
+
+    def add(self, digest: int) -> None:
+        """Not after the first look."""
+        self._parts[digest >> 56].append(digest)
+
+    def __contains__(self, digest: int) -> bool:
+        first = digest >> 56
+        if first not in self._sorted:
+            self._parts[first] = array("Q", sorted(self._parts[first]))
+            self._sorted.add(first)
+        part = self._parts[first]
+        place = bisect_left(part, digest)
+        return place < len(part) and part[place] == digest
 
 
 def _digest(*texts: str) -> int:
     return int.from_bytes(blake2b("\0".join(texts).encode(), digest_size=8).digest())
-
-
-def _holds(ordered: array[int], value: int) -> bool:
-    place = bisect_left(ordered, value)
-    return place < len(ordered) and ordered[place] == value
 
 
 class _Peeking:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from domain.clock import Clock
-from domain.errors import UnsupportedError
+from domain.errors import LeaseLostError, UnsupportedError
 from domain.ingestions.entities import Ingestion, Source, SourceType
 from domain.ledger.source_filters import source_filters
 from domain.ports.object_store import ObjectStores, StoredObject
@@ -59,11 +59,18 @@ class FileDiscoveryService:
                 return
 
     async def discover(self, ingestion: Ingestion, grants: Grants, run: Run) -> Discovered:
-        """List the source and enter what the ledger does not know; the run's `files_discovered` grows as it goes on."""
+        """List the source and enter what the ledger does not know; the run's `files_discovered` grows as it goes on.
+
+        Raises `LeaseLostError` once the run is not RUNNING any more: what it listed may be older than what others have loaded since.
+        """
         new = changed = 0
         async for files in self.list_files(ingestion.source, grants):
             async with self._unit_of_work(ingestion.tenant_id) as tx:
-                found = await tx.files.record_discovered(ingestion.id, _storable(files, ingestion))
+                if not await tx.runs.hold_running(run.id):
+                    raise LeaseLostError(f"run {run.id}")
+                found = await tx.files.record_discovered(
+                    ingestion.id, _storable(files, ingestion), changed_files=ingestion.policies.changed_files
+                )
                 if found.new or found.changed:
                     await tx.runs.update_metrics(run.id, RunMetrics(files_discovered=found.new + found.changed))
             new += found.new

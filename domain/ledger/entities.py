@@ -24,9 +24,10 @@ class FileStatus(StrEnum):
 class ProcessedFile:
     """One version of a path; at most one version of a path is `current`.
 
-    `run_id` and `batch_id` are those of the latest claim; `generation` is the ingestion's when the file was loaded: its rows
-    are in the table only while the ingestion has not been refreshed since. `retry_count` counts failures; `next_retry_at` is when the
-    next automatic try is due, None when it waits for a person.
+    Rows of an earlier version that is SUCCESS are still in the table; of one that is SUPERSEDED they have left it. `replaces`: loading
+    this version takes out what earlier ones have brought. `run_id` and `batch_id` are those of the latest claim; `generation` is the
+    ingestion's when the file was loaded: its rows are in the table only while the ingestion has not been refreshed since. `retry_count`
+    counts failures; `next_retry_at` is when the next automatic try is due, None when it waits for a person.
     """
 
     id: int
@@ -34,6 +35,7 @@ class ProcessedFile:
     ingestion_id: UUID
     path: str
     current: bool
+    replaces: bool
     status: FileStatus
     size_bytes: int
     etag: str

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
 from domain.clock import Clock
 from domain.errors import NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus
 from domain.ingestions.inputs import InputModel, Text
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ledger.globs import relative_path
@@ -39,11 +40,15 @@ class FileState(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+NAMED_VERSIONS = 100
+
+
 @dataclass(frozen=True, slots=True)
 class FileExplanation:
     """`file` is the ledger's row, None when there is none; `at_source` is the object as the store shows it now.
 
-    `source_problem` says why the store could not be asked; then `at_source` is None and means nothing.
+    `earlier_versions` are the ledger's rows of what the path held before, the newest first, at most `NAMED_VERSIONS`. `source_problem`
+    says why the store could not be asked; then `at_source` is None and means nothing.
     """
 
     path: str
@@ -52,6 +57,7 @@ class FileExplanation:
     file: ProcessedFile | None
     at_source: StoredObject | None
     source_problem: str | None
+    earlier_versions: Sequence[ProcessedFile] = ()
 
 
 class ExplainRequest(InputModel):
@@ -73,6 +79,8 @@ class ExplanationService:
             if ingestion is None:
                 raise NotFoundError("ingestion")
             file = await tx.files.get_by_path(ingestion_id, path)
+            earlier = await tx.files.get_earlier_versions(ingestion_id, path, limit=NAMED_VERSIONS) if file else ()
+            rows = (await tx.files.rows_of_earlier_versions(ingestion_id, [path])).get(path) if earlier else None
             run = await tx.runs.get_active(ingestion_id)
         if file is None and relative_path(ingestion.source.path, path) == path:
             said = f"the ingestion reads {ingestion.source.path}, and this is not below it"
@@ -84,14 +92,16 @@ class ExplanationService:
             problem = error.message
         waits = _what_is_waited_for(ingestion, run, file)
         state, said = self._known(ingestion, file, object, problem, waits) if file else self._unknown(ingestion, object, problem, waits)
-        return FileExplanation(path, state, said, file, object, problem)
+        if file is not None and rows is not None:
+            said += _of_earlier(file, rows)
+        return FileExplanation(path, state, said, file, object, problem, earlier)
 
     def _known(
         self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits
     ) -> tuple[FileState, str]:
         match file.status:
             case FileStatus.SUCCESS | FileStatus.SUPERSEDED:
-                return _loaded(ingestion, file, object, problem)
+                return self._loaded(ingestion, file, object, problem, waits)
             case FileStatus.PROCESSING:
                 if waits.run_id != file.run_id:
                     return FileState.LOADING, f"run {file.run_id} had it in hand and has ended; whether it is in the table is being settled"
@@ -111,6 +121,21 @@ class ExplanationService:
                 if object is not None and object.etag != file.etag:
                     return self._anew(ingestion, object, waits, said)
                 return _failed(ingestion, file, f"{said}{_gone(object, problem)}", waits)
+
+    def _loaded(
+        self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits
+    ) -> tuple[FileState, str]:
+        state, said = _in_table(ingestion, file, object, problem)
+        if object is None or object.etag == file.etag:
+            return state, said
+        if ingestion.policies.changed_files is ChangedFilePolicy.IGNORE:
+            becomes = "the policy for changed files lets it be"
+        else:
+            added = ingestion.policies.changed_files is ChangedFilePolicy.APPEND
+            what = "its rows are added to those" if added else "its rows take the place of those"
+            becomes = f"{what} by the policy for changed files; {self._unlisted(ingestion, object, waits)[1]}"
+        changed = f"{said}; it has been overwritten since, and {becomes}"
+        return FileState.LOADED_THEN_CHANGED if state is FileState.LOADED else state, changed
 
     def _anew(self, ingestion: Ingestion, object: StoredObject, waits: _Waits, said: str) -> tuple[FileState, str]:
         """An unloaded file with new content: the listing that finds it makes it PENDING, if the filters let it pass."""
@@ -167,7 +192,7 @@ def _what_is_waited_for(ingestion: Ingestion, run: Run | None, file: ProcessedFi
     return _Waits(FileState.WAITING, f"the next run loads it, which somebody has to ask for: {why}")
 
 
-def _loaded(ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
+def _in_table(ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None) -> tuple[FileState, str]:
     if file.generation != ingestion.generation:
         said = (
             f"it was loaded in generation {file.generation}; the table has been begun anew since (generation "
@@ -177,14 +202,18 @@ def _loaded(ingestion: Ingestion, file: ProcessedFile, object: StoredObject | No
     said = f"its {file.rows} rows are in the table{_brought_by(file)}"
     if file.rows_skipped:
         said += f"; {file.rows_skipped} more were left out by the bad-row policy"
-    if object is not None and object.etag != file.etag:
-        return (
-            FileState.LOADED_THEN_CHANGED,
-            f"{said}; it has been overwritten since, and the policy for changed files lets it be",
-        )
     if object is None and problem is None:
         said += "; it has gone from the source since"
     return FileState.LOADED, said
+
+
+def _of_earlier(file: ProcessedFile, rows: int) -> str:
+    """What becomes of the rows that earlier versions have in the table."""
+    if file.status is FileStatus.SUCCESS:
+        return f"; {rows} rows of earlier versions are in the table too"
+    if not file.replaces or file.status is FileStatus.SKIPPED:
+        return f"; the {rows} rows of earlier versions stay in the table"
+    return f"; until it is loaded, the {rows} rows of earlier versions stay in the table"
 
 
 def _failed(ingestion: Ingestion, file: ProcessedFile, said: str, waits: _Waits) -> tuple[FileState, str]:

@@ -13,7 +13,8 @@ from domain.ledger.entities import FileStatus
 class FileCount:
     """The files in one status, their size, and the rows that were told of them when they were settled last.
 
-    `absent` files were loaded, and are not in the table: a refresh has begun it anew without them.
+    `absent` files were loaded, and are not in the table: a refresh has begun it anew without them. `earlier` ones are loaded versions
+    that are not the current ones of their paths.
     """
 
     status: FileStatus
@@ -23,6 +24,7 @@ class FileCount:
     rows_skipped: int = 0
     rows_rescued: int = 0
     absent: bool = False
+    earlier: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,16 @@ class Backlog:
 
 
 _NONE_ABSENT = FileCount(FileStatus.SUCCESS, absent=True)
+_NONE_EARLIER = FileCount(FileStatus.SUCCESS, earlier=True)
 
 
 @dataclass(frozen=True, slots=True)
 class IngestionStats:
-    """`by_status` has each status, in the order of their declaration; of SUCCESS the files whose rows are in the table.
+    """`by_status` has each status, in the order of their declaration: current versions, and those that are SUPERSEDED; of SUCCESS the
+    files whose rows are in the table.
 
-    `absent` are those that were loaded before a refresh and are not in it.
+    `absent` are those that were loaded before a refresh and are not in it, `earlier` the versions whose rows are in the table beside, or
+    until they are replaced by, those of the current one.
 
     `last_success_at` is when a run ended SUCCESS last, None before the first.
     """
@@ -50,16 +55,18 @@ class IngestionStats:
     backlog: Backlog
     last_success_at: datetime | None
     absent: FileCount = _NONE_ABSENT
+    earlier: FileCount = _NONE_EARLIER
 
     @classmethod
     def of(cls, counts: Iterable[FileCount], *, oldest_waiting_at: datetime | None, last_success_at: datetime | None) -> IngestionStats:
         """`counts` may leave out statuses in which there is no file."""
         counts = list(counts)
-        found = {count.status: count for count in counts if not count.absent}
-        absent = next((count for count in counts if count.absent), _NONE_ABSENT)
+        found = {count.status: count for count in counts if not (count.absent or count.earlier)}
+        absent = next((count for count in counts if count.absent and not count.earlier), _NONE_ABSENT)
+        earlier = next((count for count in counts if count.earlier and not count.absent), _NONE_EARLIER)
         every = tuple(found.get(status, FileCount(status)) for status in FileStatus)
         waiting = every[list(FileStatus).index(FileStatus.PENDING)]
-        return cls(every, Backlog(waiting.files, waiting.size_bytes, oldest_waiting_at), last_success_at, absent)
+        return cls(every, Backlog(waiting.files, waiting.size_bytes, oldest_waiting_at), last_success_at, absent, earlier)
 
     def of_status(self, status: FileStatus) -> FileCount:
         return next(count for count in self.by_status if count.status is status)
@@ -79,22 +86,28 @@ class IngestionStats:
         return self.absent.files
 
     @property
+    def earlier_versions(self) -> int:
+        """Versions that are not the current ones of their paths, and whose rows are in the table."""
+        return self.earlier.files
+
+    @property
     def bytes_loaded(self) -> int:
-        return self.of_status(FileStatus.SUCCESS).size_bytes
+        """Of all versions whose rows are in the table, as the sums of rows are."""
+        return self.of_status(FileStatus.SUCCESS).size_bytes + self.earlier.size_bytes
 
     @property
     def rows_loaded(self) -> int:
-        return self.of_status(FileStatus.SUCCESS).rows
+        return self.of_status(FileStatus.SUCCESS).rows + self.earlier.rows
 
     @property
     def rows_skipped(self) -> int:
         """Rows of loaded files that were left out by the bad-row policy."""
-        return self.of_status(FileStatus.SUCCESS).rows_skipped
+        return self.of_status(FileStatus.SUCCESS).rows_skipped + self.earlier.rows_skipped
 
     @property
     def rows_rescued(self) -> int:
         """Rows of loaded files with something in `_rescued_data`."""
-        return self.of_status(FileStatus.SUCCESS).rows_rescued
+        return self.of_status(FileStatus.SUCCESS).rows_rescued + self.earlier.rows_rescued
 
     @property
     def success_rate(self) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 from uuid import UUID
 
@@ -37,12 +38,22 @@ class TableSchema:
     columns: tuple[Column, ...]
 
 
+Replaced = Mapping[str, frozenset[UUID]]
+"""Rows that leave a table, by their source path: those that these batches have brought."""
+
+NONE_REPLACED: Replaced = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class BatchFile:
-    """One file of a batch; `file_id` is its row in the ledger."""
+    """One file of a batch; `file_id` is its row in the ledger.
+
+    `replaces` are the batches that have brought earlier versions of the file whose rows it takes the place of.
+    """
 
     file_id: int
     object: StoredObject
+    replaces: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,10 @@ class LoadBatch:
     destination: Destination
     policies: Policies
     files: Sequence[BatchFile]
+
+    @property
+    def replaces(self) -> Replaced:
+        return {file.object.path: file.replaces for file in self.files if file.replaces}
 
 
 class OutcomeStatus(StrEnum):
@@ -86,7 +101,7 @@ class FileOutcome:
 
 @dataclass(frozen=True, slots=True)
 class BatchOutcome:
-    """One outcome per file of the batch, in the batch's order. `snapshot_id` is None when no row had to be written.
+    """One outcome per file of the batch, in the batch's order. `snapshot_id` is None when no row had to be written or removed.
 
     `snapshots` is how many the table has, once the batch is in it; None without a commit.
 
@@ -104,10 +119,14 @@ class BatchOutcome:
 
 @dataclass(frozen=True, slots=True)
 class BatchEvidence:
-    """What the table knows of a batch: rows per source path, and the snapshot (None when it has expired)."""
+    """What the table knows of a batch: rows per source path, and the snapshot (None when it has expired).
+
+    `replaced` are those of the paths asked about whose earlier rows are not in the table any more.
+    """
 
     snapshot_id: int | None
     rows_by_path: Mapping[str, int]
+    replaced: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +177,9 @@ class Engine(Protocol):
     async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
         """Write the batch's readable files in one table commit whose snapshot carries the batch id and the epoch.
 
+        The same commit takes out the rows that the files replace: of LOADED and SKIPPED ones, so that an empty file leaves no row of
+        its path; those of a FAILED one stay.
+
         Creates the table when it is missing, as a commit of its own before the guard, so that a missing table proves that
         no append of this batch can be under way. A bad file is FAILED in the outcome and does not keep the others out.
         Awaits `guard` immediately before each commit try; a `LeaseLostError` from it passes through, and nothing is
@@ -166,13 +188,16 @@ class Engine(Protocol):
         """
         ...
 
-    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+    async def fence(
+        self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
+    ) -> BatchEvidence | None:
         """Make sure that no commit of the batch from an epoch below `epoch` can still happen, then say whether one did.
 
-        Commits an empty snapshot on main as the fence, then looks for the batch in main's ancestry and, when snapshots
-        have expired, in the rows' provenance columns. None: the batch is not in the table and never will be under an
-        older epoch. Raises `TableMissingError` when there is no table, `TableReplacedError` when `table_uuid` is given and
-        is not the table's, `TableUnavailableError` when the catalog fails: it never guesses.
+        Commits an empty snapshot on main as the fence, then looks for the batch in main's ancestry and, when snapshots have expired, in
+        the rows' provenance columns: for rows that the batch has brought, and for those that it `replaces`, all of which were in the
+        table before it. None: the batch is not in the table and never will be under an older epoch. Raises `TableMissingError` when there
+        is no table, `TableReplacedError` when `table_uuid` is given and is not the table's, `TableUnavailableError` when the catalog
+        fails: it never guesses.
         """
         ...
 

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
-from domain.ports.engine import FileOutcome
+from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Run, RunMetrics, RunStatus
@@ -53,6 +53,15 @@ class IngestionRepository(Protocol):
         ...
 
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None: ...
+
+    async def expect_data(self, id: UUID) -> None:
+        """From now on its data are late after `policies.late_after_seconds`, on the database's clock; never without that policy or a
+        schedule, nor while it is not ACTIVE."""
+        ...
+
+    async def take_lateness(self, id: UUID) -> bool:
+        """Whether its data are late. After True they are not any more, until they have been expected again."""
+        ...
 
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None: ...
 
@@ -124,7 +133,7 @@ class RunRepository(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """What a listing's chunk brought: objects never seen, and known but unloaded ones whose content is new."""
+    """What a listing's chunk brought: objects never seen, and known ones whose content is new and is to be loaded."""
 
     new: int = 0
     changed: int = 0
@@ -140,12 +149,19 @@ class FileSelection:
 
 
 class ProcessedFileRepository(Protocol):
-    """The ledger. Everything here is set-based: a statement per call, whatever the number of files."""
+    """The ledger. Everything here is set-based: as many statements per call, whatever the number of files.
 
-    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
-        """Enter unknown objects as PENDING. An unloaded file (PENDING, FAILED, SKIPPED) with new content is PENDING anew.
+    Of the versions of a path, methods mean the current one unless they speak of earlier ones.
+    """
 
-        Loaded files and those in work stay as they are. An object may appear at most once in `objects`.
+    async def record_discovered(
+        self, ingestion_id: UUID, objects: Sequence[StoredObject], *, changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
+    ) -> Discovered:
+        """Enter unknown objects as PENDING. An unloaded file (PENDING, HELD, FAILED, SKIPPED) with new content is PENDING anew.
+
+        Of a loaded file (SUCCESS) with new content a new version is entered, unless the policy is IGNORE; it `replaces` the earlier ones
+        under REPLACE. An unloaded version that has changed again goes by the policy of now, or under IGNORE by what it was found under.
+        Files in work stay as they are. An object may appear at most once in `objects`.
         """
         ...
 
@@ -158,10 +174,10 @@ class ProcessedFileRepository(Protocol):
         ...
 
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
-        """Make the files that one run had in hand and that are not loaded PENDING, and assign them to another run; how many.
+        """Make the files that one run had before it and that are not loaded PENDING, and assign them to another run; how many.
 
-        These are its FAILED files, whatever their retries, and those that it claimed and released. Files that another
-        run has in hand stay where they are.
+        These are its FAILED files, whatever their retries, those that it claimed and released, and those that it had not come to: that
+        were known when it ended, and are PENDING. Files that another run has in hand stay where they are.
         """
         ...
 
@@ -189,6 +205,22 @@ class ProcessedFileRepository(Protocol):
 
         somebody holds it, it is done, or it waits for its next try.
         """
+        ...
+
+    async def get_replaced(self, batch: Batch) -> Replaced:
+        """The rows in the table that the batch's PROCESSING files replace, for paths that have any."""
+        ...
+
+    async def supersede(self, batch: Batch, file_ids: Sequence[int]) -> int:
+        """SUCCESS -> SUPERSEDED for the earlier versions of these files' paths; how many."""
+        ...
+
+    async def get_earlier_versions(self, ingestion_id: UUID, path: str, *, limit: int) -> Sequence[ProcessedFile]:
+        """The versions of a path but the current one, the newest first."""
+        ...
+
+    async def rows_of_earlier_versions(self, ingestion_id: UUID, paths: Collection[str]) -> Mapping[str, int]:
+        """Rows in the table of versions that are not current any more, by path; a path without such a version is absent."""
         ...
 
     async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:

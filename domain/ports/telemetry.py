@@ -34,6 +34,14 @@ class Outcome(StrEnum):
     """Somebody should look: it is unexpected, or a component does not answer."""
 
 
+class DeliveryOutcome(StrEnum):
+    """How a try of a webhook's delivery has ended; one that has FAILED is tried again."""
+
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    GIVEN_UP = "given_up"
+
+
 class Recovered(StrEnum):
     """What a silent worker has left, and another has settled."""
 
@@ -77,6 +85,10 @@ class Telemetry(Protocol):
 
     def recovered(self, what: Recovered) -> None: ...
 
+    def delivery_tried(self, outcome: DeliveryOutcome) -> None:
+        """A try of a webhook's delivery has been stored."""
+        ...
+
     def owns_background(self, owns: bool) -> None:
         """Whether this process does the background work from now on."""
         ...
@@ -107,6 +119,8 @@ class NoTelemetry:
     def ended(self, run: Run) -> None: ...
 
     def recovered(self, what: Recovered) -> None: ...
+
+    def delivery_tried(self, outcome: DeliveryOutcome) -> None: ...
 
     def owns_background(self, owns: bool) -> None: ...
 

@@ -19,6 +19,7 @@ from domain.ports.repositories import (
     RunRepository,
     SchemaVersionRepository,
 )
+from domain.ports.webhooks import WebhookRepository
 from domain.tenants import Principal, Role, Tenant
 
 
@@ -29,6 +30,8 @@ class Topic(StrEnum):
     INGESTION = "INGESTION"
     TABLE = "TABLE"
     """Named by the ingestion that it belongs to."""
+    DELIVERY = "DELIVERY"
+    """Of an event to a webhook."""
 
 
 class Outbox(Protocol):
@@ -82,6 +85,9 @@ class UnitOfWork(Protocol):
 
     @property
     def audit(self) -> AuditTrail: ...
+
+    @property
+    def webhooks(self) -> WebhookRepository: ...
 
 
 class UnitOfWorkFactory(Protocol):
@@ -139,6 +145,10 @@ class Directory(Protocol):
         """ACTIVE ingestions whose schedule has fired by `now`, the longest due first."""
         ...
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        """ACTIVE ingestions whose data are late on the database's clock, and of which nobody has taken that, the latest first."""
+        ...
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         """Active runs whose lease has expired on the database's clock."""
         ...
@@ -147,8 +157,8 @@ class Directory(Protocol):
         """CLAIMED batches whose lease has expired on the database's clock."""
         ...
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
-        """Take due entries, oldest first; an entry not finished is due again after the given time."""
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+        """Take due entries, of one topic or of all, oldest first; an entry not finished is due again after the given time."""
         ...
 
     async def finish_outbox(self, entry: OutboxEntry) -> None:
@@ -165,4 +175,8 @@ class Directory(Protocol):
 
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
         """Delete activity events that are older, of the `limit` oldest; how many."""
+        ...
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete deliveries to webhooks that ended longer ago, at most `limit`; how many."""
         ...

@@ -21,6 +21,8 @@ from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
 from domain.log_fields import binding
+from domain.notifications.announcing import announce
+from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
@@ -249,11 +251,14 @@ class RunPipeline:
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
             ended = await tx.runs.update_status(run.id, status, at=now, error_message=message)
             if ingestion is not None:
+                if event := run_ended(ingestion, ended, at=now):
+                    await announce(tx, event)
                 failures = _failures_in_a_row(ingestion, status)
                 await tx.ingestions.update_last_run(ingestion.id, ended.id, now, consecutive_failures=failures)
                 if failures >= self._settings.failures_until_error and ingestion.status is IngestionStatus.ACTIVE:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
+                    await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
         self._telemetry.ended(ended)
         return ended
 

@@ -52,7 +52,7 @@ class RunService:
             return await queue(tx, run)
 
     async def retry_run(self, principal: Principal, request: RetryRequest) -> Run:
-        """Queue a RETRY run for the files that a run had in hand and that are not loaded; the run itself stays as it is.
+        """Queue a RETRY run for the files that a run had before it and that are not loaded; the run itself stays as it is.
 
         Raises `NotFoundError`, `ConflictError`: WRONG_STATE when the run has not ended short of its files or the ingestion
         refuses runs, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED.

@@ -9,8 +9,8 @@ from strawberry.schema_directive import Location
 @strawberry.schema_directive(
     locations=[Location.FIELD_DEFINITION],
     description=(
-        "What the field costs once, before what is asked for below it. Fields without it cost 1 when they lead to an object, and 0"
-        " otherwise; what lies below a connection's edges or nodes costs as often as the page is long."
+        "What the field costs once, before what is asked for below it. Fields without it cost 1 when they lead to an object, and a"
+        " tenth otherwise; what lies below a connection's edges or nodes costs as often as the page is long."
     ),
 )
 class Cost:

@@ -32,6 +32,7 @@ from graphql_api.limits.depth import MaxDepth
 from graphql_api.limits.refusals import Refusal
 
 MAX_TOKENS = 5_000
+MAX_COMMENTS = 1_000
 MAX_FIELDS = 500
 MAX_ALIASES = 50
 MAX_FRAGMENTS = 100
@@ -47,6 +48,9 @@ and tools write spend next to nothing."""
 
 # To be assigned, says the library: there is no argument for it.
 overlapping_fields_can_be_merged.MAX_COMPLEXITY_BUDGET = MAX_COMPARING
+
+_PAST_A_LIMIT = " Parsing aborted."
+"""How graphql-core ends what it says of a document that has too much of something, and nothing else: what it quotes is closed."""
 
 _CACHED_DOCUMENTS = 250
 _CACHED_LENGTH = 10_000
@@ -68,11 +72,13 @@ def prepared(schema: GraphQLSchema, source: str) -> Prepared:
     try:
         return (_remembered if len(source) <= _CACHED_LENGTH else _prepare)(schema, source)
     except GraphQLSyntaxError as error:
+        if error.message.endswith(_PAST_A_LIMIT):
+            raise Refusal(error.message.removeprefix("Syntax Error: ")) from None
         raise _short(error) from None
 
 
 def _prepare(schema: GraphQLSchema, source: str) -> Prepared:
-    document = parse(source, max_tokens=MAX_TOKENS)
+    document = parse(source, max_lexical_tokens=MAX_TOKENS, max_comments=MAX_COMMENTS)
     _check_counts(document)
     errors = validate(schema, document, _RULES, max_errors=MAX_ERRORS)
     if len(errors) <= MAX_ERRORS and any(isinstance(error, ValidationAbortedError) for error in errors):

@@ -11,7 +11,7 @@ from graphql_api.limits.rate import CostRate
 
 
 def _default_rate() -> CostRate:
-    return CostRate(50_000, 1_000_000, time.monotonic)
+    return CostRate(100_000, 2_000_000, time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Limits:
     `documents` are the persisted ones, by their ids; `free_documents_role` is what it takes to send others.
     """
 
-    operation_cost: int = 50_000
+    operation_cost: int = 100_000
     rate: CostRate = field(default_factory=_default_rate)
     seconds: float = 30.0
     introspection: bool = True

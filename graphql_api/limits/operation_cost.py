@@ -1,9 +1,9 @@
 """What an operation costs, told from its document and its variables before anything of it runs.
 
-A field costs what `@cost` declares beside it, or else 1 when it leads to an object and 0 when it is a leaf. Below a connection's `edges`
-and `nodes` everything costs as often as the page is long (`first`, `last`, or the default). It is an upper bound: a field asked for twice
-is counted twice, and so is each branch of a union. Fragments are counted once and used as often as they are spread, so the time that this
-takes grows with the document and not with what it stands for. The schema's own lists, which introspection reads, count with their mean
+A field costs what `@cost` declares beside it, or else 1 when it leads to an object and a tenth when it is a leaf. Below a connection's
+`edges` and `nodes` everything costs as often as the page is long (`first`, `last`, or the default). It is an upper bound: a field asked for
+twice is counted twice, and so is each branch of a union. Fragments are counted once and used as often as they are spread, so the time that
+this takes grows with the document and not with what it stands for. The schema's own lists, which introspection reads, count with their mean
 length.
 """
 
@@ -46,11 +46,13 @@ from graphql_api.relay.connections import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 INTROSPECTION: Mapping[str, GraphQLField] = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 CEILING = 2**53 - 1
 """The greatest cost that is told: past it JSON numbers lose digits."""
+LEAVES = 10
+"""How many leaves cost as much as one object. About what they take of the executor's time: `python -m benchmarks operations`."""
 _PAGED = frozenset({"edges", "nodes"})
 
 
 class OperationCost:
-    """Of one operation of a valid document. `introspects` says whether it asks about the schema."""
+    """Of one operation of a valid document. `total` is in objects; `introspects` says whether it asks about the schema."""
 
     def __init__(
         self, schema: GraphQLSchema, document: DocumentNode, operation: OperationDefinitionNode, variables: Mapping[str, Any] | None
@@ -62,10 +64,10 @@ class OperationCost:
         self.introspects = False
         root = schema.get_root_type(operation.operation)
         assert root is not None
-        self.total = min(self._selections(operation.selection_set, root, page=1), CEILING)
+        self.total = min(self._selections(operation.selection_set, root, page=1) // LEAVES, CEILING)
 
     def _selections(self, selections: SelectionSetNode | None, type: GraphQLCompositeType, *, page: int) -> int:
-        """`page` is the length of the page that `type` stands for, when it is a connection."""
+        """In leaves. `page` is the length of the page that `type` stands for, when it is a connection."""
         total = 0
         for node in selections.selections if selections else ():
             if not self._is_included(node):
@@ -96,7 +98,7 @@ class OperationCost:
         )
         if field is None:
             # `__typename`, which everything has.
-            return 0
+            return 1
         type = get_named_type(field.type)
         if not is_composite_type(type):
             return weight_of(field, leaf=True)
@@ -139,9 +141,9 @@ def _defaults(operation: OperationDefinitionNode) -> dict[str, Any]:
 
 
 def weight_of(field: GraphQLField, *, leaf: bool) -> int:
-    """What the field costs by itself."""
+    """What the field costs by itself, in leaves."""
     declared = getattr(field.extensions.get("strawberry-definition"), "directives", ())
-    return next((directive.weight for directive in declared if isinstance(directive, Cost)), 0 if leaf else 1)
+    return next((directive.weight * LEAVES for directive in declared if isinstance(directive, Cost)), 1 if leaf else LEAVES)
 
 
 @lru_cache(maxsize=1)

@@ -12,10 +12,11 @@ from strawberry.types import Info as StrawberryInfo
 
 from domain.access.entities import ApiKey, AuditEvent
 from domain.errors import ForbiddenError
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.tenants import Role
 from graphql_api.limits.cost_directive import Cost
 
-NODE_ROLES: Mapping[type, Role] = {ApiKey: Role.ADMIN, AuditEvent: Role.ADMIN}
+NODE_ROLES: Mapping[type, Role] = dict.fromkeys((ApiKey, AuditEvent, Webhook, WebhookDelivery), Role.ADMIN)
 """What `node(id:)` asks for, by the entity; VIEWER for the others."""
 
 

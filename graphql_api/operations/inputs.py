@@ -101,6 +101,9 @@ class PoliciesInput:
     max_files_per_run: int | None = _optional("How many files a run takes at most.")
     max_bytes_per_run: BigInt | None = _optional("How many bytes a run takes at most.")
     timeout_seconds: int | None = _optional("How long a run may take.")
+    late_after_seconds: int | None = _optional(
+        "For how long nothing may be loaded, while it is ACTIVE and has a schedule, before webhooks are told that data are late."
+    )
 
 
 @strawberry.input(description="What does the work.")

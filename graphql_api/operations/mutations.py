@@ -33,6 +33,7 @@ from graphql_api.operations.inputs import (
     without_nulls,
 )
 from graphql_api.operations.selections import selection
+from graphql_api.operations.webhooks import WebhookMutations
 from graphql_api.relay.ids import required_key
 from graphql_api.types.errors import result_union
 from graphql_api.types.ingestion import Ingestion
@@ -66,7 +67,7 @@ def _run_id(id: str) -> UUID:
 
 
 @strawberry.type(description="What can be done.")
-class Mutation(AccessMutations):
+class Mutation(AccessMutations, WebhookMutations):
     @guarded(
         CreateIngestionResult,
         role=Role.ADMIN,

@@ -20,6 +20,7 @@ from graphql_api.limits.cost_directive import LOOKS_AT_THE_STORE, READS_EVERYTHI
 from graphql_api.operations.api_keys import AccessQueries
 from graphql_api.operations.authorization import guarded, require_role_for_node
 from graphql_api.operations.inputs import EstimateCostInput, PreviewIngestionInput, given, without_nulls
+from graphql_api.operations.webhooks import WebhookQueries
 from graphql_api.relay.connections import After, Before, ConnectionPage, First, Last, connect
 from graphql_api.relay.ids import decode_any_id, decode_id, required_key
 from graphql_api.relay.node import Node
@@ -46,7 +47,7 @@ class Viewer:
 
 
 @strawberry.type(description="What can be asked.")
-class Query(AccessQueries):
+class Query(AccessQueries, WebhookQueries):
     @strawberry.field(graphql_type=Node | None, description="Anything by its id; null when it is not there, or not yours.")
     @staticmethod
     async def node(info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="A global id.")]) -> object | None:

@@ -10,6 +10,7 @@ from domain.access.entities import ApiKey, AuditEvent
 from domain.errors import NotFoundError
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.ports.reader import EntityId
 from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
@@ -22,6 +23,8 @@ KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
     "SchemaVersion": (SchemaVersion, int),
     "ApiKey": (ApiKey, UUID),
     "AuditEvent": (AuditEvent, int),
+    "Webhook": (Webhook, UUID),
+    "WebhookDelivery": (WebhookDelivery, UUID),
 }
 """Node type -> its entity and its key's type."""
 

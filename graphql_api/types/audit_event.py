@@ -63,7 +63,7 @@ class AuditEventConnection:
 @strawberry.input(description="Which changes; what is absent filters nothing.")
 class AuditEventFilter:
     operation: list[str] | None = strawberry.field(default=None, description="By one of these mutations.")
-    subject_id: strawberry.ID | None = strawberry.field(default=None, description="Of this ingestion, run or API key.")
+    subject_id: strawberry.ID | None = strawberry.field(default=None, description="Of this ingestion, run, API key, webhook or delivery.")
     since: datetime | None = strawberry.field(default=None, description="At this moment or later.")
     until: datetime | None = strawberry.field(default=None, description="Before this moment.")
 

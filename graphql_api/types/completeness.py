@@ -15,8 +15,10 @@ from graphql_api.types.scalars import BigInt
 class Difference:
     kind: DifferenceKind = strawberry.field(description="Which difference it is.")
     path: str = strawberry.field(description="`s3://bucket/key`, or the absolute path of a local file.")
-    status: FileStatus | None = strawberry.field(description="The ledger's word; null where it knows no such file.")
-    ledger_rows: BigInt | None = strawberry.field(description="Rows that the ledger says are in the table; null when it says none are.")
+    status: FileStatus | None = strawberry.field(description="The ledger's word on the current version; null where it knows no such file.")
+    ledger_rows: BigInt | None = strawberry.field(
+        description="Rows of all its versions that the ledger says are in the table; null when it says none are."
+    )
     table_rows: BigInt | None = strawberry.field(description="Rows that were counted; null where they were not.")
 
 

@@ -23,6 +23,7 @@ from domain.ingestions.entities import (
 from domain.ledger.completeness import DifferenceKind
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
+from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
 from domain.system import ComponentStatus
 from domain.tenants import Role
@@ -108,8 +109,8 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         "What happens when a path that was loaded holds other content than it did.",
         {
             "IGNORE": "Nothing: what was loaded stays.",
-            "APPEND": "Its rows are added; not supported yet.",
-            "REPLACE": "Its rows take the place of the old ones; not supported yet.",
+            "APPEND": "It is loaded as well: its rows are added to those of what it held before.",
+            "REPLACE": "It is loaded instead: the old rows leave the table in the commit that brings the new ones.",
         },
     ),
     EngineType: (
@@ -160,7 +161,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "SUCCESS": "Its rows are in the table.",
             "FAILED": "It could not be loaded; nothing of it is in the table.",
             "SKIPPED": "It was left out: it is empty, or a person said so.",
-            "SUPERSEDED": "A newer version of it took its place.",
+            "SUPERSEDED": "A newer version of it took its place; its rows have left the table.",
         },
     ),
     FileState: (
@@ -214,6 +215,26 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "ROWS_TOO_MANY": "The table has more rows of it than were loaded.",
             "ROWS_OF_UNLOADED_FILE": "The table has rows of it, and the ledger says that it is not loaded.",
             "ROWS_OF_UNKNOWN_FILE": "The table has rows of it, and the ledger does not know it.",
+        },
+    ),
+    WebhookEvent: (
+        "What a webhook can be told of.",
+        {
+            "RUN_FAILED": "A run ended FAILED.",
+            "RUN_PARTIAL": "A run ended PARTIAL: some of its files failed.",
+            "INGESTION_ERROR": "An ingestion is in ERROR, after several runs that failed in a row; its schedule rests.",
+            "DATA_LATE": "Nothing has been loaded for longer than the policy `lateAfterSeconds` allows. Told once, until data come.",
+            "SCHEMA_CHANGED": "The table has a new schema version; the first one too.",
+            "SCHEMA_CHANGE_PROPOSED": "A schema change waits for somebody's decision.",
+            "TEST": "Somebody has asked for it, by `testWebhook`. It cannot be subscribed to.",
+        },
+    ),
+    DeliveryStatus: (
+        "Where a delivery is.",
+        {
+            "PENDING": "It is to be tried, for the first time or again.",
+            "DELIVERED": "The receiver has answered 2xx.",
+            "GIVEN_UP": "It has failed as often as it may. `redeliverWebhook` sends it once more.",
         },
     ),
     ComponentStatus: ("Whether a component answers.", {"UP": "It does.", "DOWN": "It does not."}),

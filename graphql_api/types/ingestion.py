@@ -100,6 +100,9 @@ class Policies:
     max_files_per_run: int | None = strawberry.field(description="How many files a run takes at most; null for all.")
     max_bytes_per_run: BigInt | None = strawberry.field(description="How many bytes a run takes at most; null for all.")
     timeout_seconds: int | None = strawberry.field(description="How long a run may take; null for as long as it needs.")
+    late_after_seconds: int | None = strawberry.field(
+        description="For how long nothing may be loaded before webhooks are told that data are late; null for ever."
+    )
 
 
 @strawberry.type(description="What does the work.")

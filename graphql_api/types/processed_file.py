@@ -71,7 +71,8 @@ class ProcessedFile(Node):
     size_bytes: BigInt = strawberry.field(description="Its size when it was listed last.")
     etag: str = strawberry.field(description="The store's mark of this content.")
     modified_at: datetime = strawberry.field(description="When the store says it was written.")
-    rows: BigInt | None = strawberry.field(description="Its rows in the table; null before the first attempt.")
+    current: bool = strawberry.field(description="Whether it is the newest version of its path that the ledger knows.")
+    rows: BigInt | None = strawberry.field(description="The rows that it put into the table; null before the first attempt.")
     rows_skipped: BigInt | None = strawberry.field(description="Its rows left out by the bad-row policy.")
     rows_rescued: BigInt | None = strawberry.field(description="Its rows with something in `_rescued_data`.")
     generation: int | None = strawberry.field(

@@ -31,13 +31,17 @@ class IngestionStats:
     files: BigInt = strawberry.field(description="Paths that the ledger knows.")
     size_bytes: BigInt = strawberry.field(description="Their size.")
     by_status: list[FileCount] = strawberry.field(
-        description="Versions of files in each status, those with none too. Of SUCCESS: those whose rows are in the table."
+        description="Files in each status, those with none too, each counted as its current version; of SUPERSEDED: the versions that"
+        " newer ones have replaced. Of SUCCESS: those whose rows are in the table."
+    )
+    earlier_versions: BigInt = strawberry.field(
+        description="Versions of files that are not the current ones, and whose rows are in the table; they are not among the SUCCESS ones."
     )
     files_absent_by_refresh: BigInt = strawberry.field(
         description="Files that were loaded before a refresh and are not in the table; they are not among the SUCCESS ones here."
     )
-    bytes_loaded: BigInt = strawberry.field(description="Size of the loaded files.")
-    rows_loaded: BigInt = strawberry.field(description="Rows that they have put into the table.")
+    bytes_loaded: BigInt = strawberry.field(description="Size of the loaded files, earlier versions included.")
+    rows_loaded: BigInt = strawberry.field(description="Rows that they have in the table.")
     rows_skipped: BigInt = strawberry.field(description="Rows of loaded files that were left out by the bad-row policy.")
     rows_rescued: BigInt = strawberry.field(description="Rows of loaded files with something in `_rescued_data`.")
     success_rate: float | None = strawberry.field(

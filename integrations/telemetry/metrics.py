@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from domain.backlog import COUNT_AT_MOST, Backlog
-from domain.ports.telemetry import Observation, Recovered, Work
+from domain.ports.telemetry import DeliveryOutcome, Observation, Recovered, Work
 from domain.runs.entities import Run, RunMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -39,6 +39,7 @@ class Metrics:
         self._rows = self._counter("rows", "Rows of loaded files: written, left out, or kept raw.", ["outcome"])
         self._bytes = self._counter("bytes", "Bytes of loaded files.", [])
         self._recovered = self._counter("recovered", "What lost workers had left and this process has settled.", ["what"])
+        self._deliveries = self._counter("webhook_attempts", "Tries of deliveries to webhooks.", ["outcome"])
         self._owner = Gauge(
             "autoloader_background_owner", "1 while this process holds the lock of the background work.", registry=self.registry
         )
@@ -76,6 +77,9 @@ class Metrics:
 
     def recovered(self, what: Recovered) -> None:
         self._recovered.labels(what.value).inc()
+
+    def delivery_tried(self, outcome: DeliveryOutcome) -> None:
+        self._deliveries.labels(outcome.value).inc()
 
     def owns_background(self, owns: bool) -> None:
         self._owner.set(owns)

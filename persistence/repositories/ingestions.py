@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, insert, select
+from sqlalchemy import Double, and_, case, cast, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from domain.activity.entities import ActivityKind
@@ -90,6 +90,19 @@ class SqlIngestionRepository:
 
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None:
         await self._touch(id, next_due_at=next_due_at)
+
+    async def expect_data(self, id: UUID) -> None:
+        seconds = cast(ingestions.c.policies["late_after_seconds"].astext, Double)
+        expected = and_(ingestions.c.status == IngestionStatus.ACTIVE, ingestions.c.schedule.is_not(None), seconds.is_not(None))
+        late_at = case((expected, func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)), else_=None)
+        statement = self._scope.update(ingestions).where(ingestions.c.id == id, or_(expected, ingestions.c.late_at.is_not(None)))
+        # It is no change of the ingestion that anybody made.
+        await self._scope.changed(statement.values(late_at=late_at, updated_at=ingestions.c.updated_at))
+
+    async def take_lateness(self, id: UUID) -> bool:
+        late = and_(ingestions.c.status == IngestionStatus.ACTIVE, ingestions.c.late_at <= func.clock_timestamp())
+        statement = self._scope.update(ingestions).where(ingestions.c.id == id, late)
+        return await self._scope.changed(statement.values(late_at=None, updated_at=ingestions.c.updated_at)) > 0
 
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None:
         await self._touch(id, last_run_id=run_id, last_run_at=at, consecutive_failures=consecutive_failures)

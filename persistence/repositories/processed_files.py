@@ -1,4 +1,4 @@
-"""The ledger in SQL. Every method is one statement or two, whatever the number of files."""
+"""The ledger in SQL. Every method is a few statements at most, whatever the number of files."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.activity.entities import ActivityKind
+from domain.ingestions.entities import ChangedFilePolicy
 from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
-from domain.ports.engine import FileOutcome
+from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
-from domain.states import DONE_FILE, FILE
+from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
-from persistence.tables import batches, file_attempts, ingestions, processed_files
+from persistence.stats import counts_statement
+from persistence.tables import batches, file_attempts, ingestions, processed_files, runs
 from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
-_REPLACEABLE = (FileStatus.PENDING, FileStatus.FAILED, FileStatus.SKIPPED)
-"""Unloaded files that nobody has in hand: new content makes them PENDING anew."""
-
 _LONGEST_RETRY_SECONDS = 86_400.0
 
 
@@ -54,17 +53,24 @@ class SqlProcessedFileRepository:
     def __init__(self, scope: TenantScope) -> None:
         self._scope = scope
 
-    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
-        fresh = await self._unknown_or_changed(ingestion_id, objects) if objects else []
-        if not fresh:
+    async def record_discovered(
+        self, ingestion_id: UUID, objects: Sequence[StoredObject], *, changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
+    ) -> Discovered:
+        unknown, changed = await self._unknown_and_changed(ingestion_id, objects) if objects else ([], [])
+        if not (unknown or changed):
             return Discovered()
-        listed = _listed(fresh)
+        followed = 0
+        if changed and changed_files is not ChangedFilePolicy.IGNORE:
+            followed = await self._make_way(ingestion_id, changed)
+        listed = _listed([*unknown, *changed])
+        replaces = changed_files is ChangedFilePolicy.REPLACE
         entered = upsert(processed_files).from_select(
-            ["tenant_id", "ingestion_id", "path", "status", "size_bytes", "etag", "modified_at"],
+            ["tenant_id", "ingestion_id", "path", "replaces", "status", "size_bytes", "etag", "modified_at"],
             select(
                 literal(self._scope.tenant_id),
                 self._ingestion(ingestion_id),
                 listed.c.path,
+                literal(replaces),
                 literal(FileStatus.PENDING, _STATUS),
                 listed.c.size_bytes,
                 listed.c.etag,
@@ -75,6 +81,7 @@ class SqlProcessedFileRepository:
             index_elements=["ingestion_id", "path"],
             index_where=processed_files.c.current,
             set_={
+                "replaces": processed_files.c.replaces if changed_files is ChangedFilePolicy.IGNORE else literal(replaces),
                 "status": literal(FileStatus.PENDING, _STATUS),
                 "size_bytes": entered.excluded.size_bytes,
                 "etag": entered.excluded.etag,
@@ -83,11 +90,12 @@ class SqlProcessedFileRepository:
                 "next_retry_at": None,
                 "error_message": None,
             },
-            where=and_(processed_files.c.status.in_(_REPLACEABLE), processed_files.c.etag != entered.excluded.etag),
+            where=and_(processed_files.c.status.in_(UNLOADED_FILE), processed_files.c.etag != entered.excluded.etag),
         )
         # A row that the statement has inserted, and not updated, has no deleting transaction: xmax is 0.
         inserted: Sequence[bool] = (await self._scope.connection.scalars(statement.returning(literal_column("xmax = 0")))).all()
-        return Discovered(new=sum(inserted), changed=len(inserted) - sum(inserted))
+        new = sum(inserted) - followed
+        return Discovered(new=new, changed=len(inserted) - new)
 
     async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
         return await self._scope.changed(
@@ -106,11 +114,16 @@ class SqlProcessedFileRepository:
 
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
         attempted = select(file_attempts.c.file_id).where(self._scope.owns(file_attempts), file_attempts.c.run_id == of_run)
+        ended_at = select(runs.c.ended_at).where(self._scope.owns(runs), runs.c.id == of_run).scalar_subquery()
         return await self._scope.changed(
             self._files(ingestion_id)
             .where(
                 processed_files.c.status.in_((FileStatus.PENDING, FileStatus.FAILED)),
-                or_(processed_files.c.run_id == of_run, processed_files.c.id.in_(attempted)),
+                or_(
+                    processed_files.c.run_id == of_run,
+                    processed_files.c.id.in_(attempted),
+                    and_(_is(FileStatus.PENDING), processed_files.c.discovered_at <= ended_at),
+                ),
             )
             .values(status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
         )
@@ -155,6 +168,57 @@ class SqlProcessedFileRepository:
             ),
         )
         return taken[0] if taken else None
+
+    async def get_replaced(self, batch: Batch) -> Replaced:
+        mine, earlier = processed_files.alias("mine"), processed_files.alias("earlier")
+        statement = (
+            select(earlier.c.path, func.array_agg(earlier.c.batch_id.distinct()))
+            .join_from(mine, earlier, and_(earlier.c.ingestion_id == mine.c.ingestion_id, earlier.c.path == mine.c.path))
+            .where(
+                self._scope.owns(mine),
+                mine.c.batch_id == batch.id,
+                mine.c.status == literal(FileStatus.PROCESSING, _STATUS, literal_execute=True),
+                mine.c.replaces,
+                *self._in_table(earlier, batch.ingestion_id),
+                earlier.c.rows > 0,
+            )
+            .group_by(earlier.c.path)
+        )
+        return {path: frozenset(batches) for path, batches in (await self._scope.connection.execute(statement)).all()}
+
+    async def supersede(self, batch: Batch, file_ids: Sequence[int]) -> int:
+        mine = processed_files.alias("mine")
+        earlier = (
+            self._scope.update(processed_files)
+            .where(
+                self._scope.owns(mine),
+                mine.c.id == func.any(bindparam(None, list(file_ids), type_=ARRAY(BigInteger))),
+                mine.c.ingestion_id == batch.ingestion_id,
+                processed_files.c.ingestion_id == mine.c.ingestion_id,
+                processed_files.c.path == mine.c.path,
+                ~processed_files.c.current,
+                _is(FileStatus.SUCCESS),
+            )
+            .values(status=FileStatus.SUPERSEDED)
+        )
+        return await self._scope.changed(earlier)
+
+    async def get_earlier_versions(self, ingestion_id: UUID, path: str, *, limit: int) -> Sequence[ProcessedFile]:
+        statement = self._scope.select(ProcessedFile).where(
+            processed_files.c.ingestion_id == ingestion_id, ~processed_files.c.current, processed_files.c.path == path
+        )
+        return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id.desc()).limit(limit))
+
+    async def rows_of_earlier_versions(self, ingestion_id: UUID, paths: Collection[str]) -> Mapping[str, int]:
+        asked = _unnest(path=(Text(), list(paths)))
+        statement = (
+            select(asked.c.path, cast(func.sum(processed_files.c.rows), BigInteger))
+            .join(processed_files, processed_files.c.path == asked.c.path)
+            .where(*self._in_table(processed_files, ingestion_id))
+            .group_by(asked.c.path)
+        )
+        found: Sequence[tuple[str, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
+        return dict(found)
 
     async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
         asked = _unnest(path=(Text(), list(paths)))
@@ -246,11 +310,14 @@ class SqlProcessedFileRepository:
         return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
-        statement = (
-            select(processed_files.c.status, func.count())
-            .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
-            .group_by(processed_files.c.status)
-        )
+        if path_prefix is None:
+            statement = counts_statement(self._scope.tenant_id, ingestion_id)
+        else:
+            statement = (
+                select(processed_files.c.status, func.count())
+                .where(*self._below(ingestion_id, path_prefix), processed_files.c.current)
+                .group_by(processed_files.c.status)
+            )
         rows: Sequence[tuple[FileStatus, int]] = [tuple(row) for row in (await self._scope.connection.execute(statement)).all()]
         return dict(rows)
 
@@ -271,6 +338,17 @@ class SqlProcessedFileRepository:
     def _ingestion(self, ingestion_id: UUID) -> Any:
         """The ingestion's id if the tenant owns it, evaluated once: so the ledger's indexes need not carry the tenant."""
         return select(ingestions.c.id).where(self._scope.owns(ingestions), ingestions.c.id == ingestion_id).scalar_subquery()
+
+    def _in_table(self, earlier: Any, ingestion_id: UUID) -> list[ColumnElement[bool]]:
+        """Of versions that are not current, those whose rows are in the table."""
+        generation = select(ingestions.c.generation).where(self._scope.owns(ingestions), ingestions.c.id == ingestion_id)
+        return [
+            self._scope.owns(earlier),
+            earlier.c.ingestion_id == ingestion_id,
+            ~earlier.c.current,
+            earlier.c.status == literal(FileStatus.SUCCESS, _STATUS, literal_execute=True),
+            earlier.c.generation == generation.scalar_subquery(),
+        ]
 
     def _below(self, ingestion_id: UUID, path_prefix: str | None) -> list[ColumnElement[bool]]:
         """Of all versions of the ingestion's files, those whose path begins with the prefix."""
@@ -302,27 +380,41 @@ class SqlProcessedFileRepository:
         )
         return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id).limit(limit))
 
-    async def _unknown_or_changed(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> list[StoredObject]:
-        """The objects that the ledger does not hold with this etag.
+    async def _make_way(self, ingestion_id: UUID, changed: Sequence[StoredObject]) -> int:
+        """Have loaded files whose content is new not be the current versions any more, so that others can be; how many."""
+        listed = _listed(changed)
+        loaded = self._files(ingestion_id).where(
+            processed_files.c.path == listed.c.path, processed_files.c.etag != listed.c.etag, _is(FileStatus.SUCCESS)
+        )
+        return await self._scope.changed(loaded.values(current=False))
+
+    async def _unknown_and_changed(
+        self, ingestion_id: UUID, objects: Sequence[StoredObject]
+    ) -> tuple[list[StoredObject], list[StoredObject]]:
+        """The objects whose path the ledger does not hold, and those that it holds with another etag.
 
         One index-only probe per object (LATERAL leaves the planner no other way): the cost is bounded by the listing's
         chunk, whatever the size of the ledger.
         """
         listed = _unnest(path=(Text(), [o.path for o in objects]), etag=(Text(), [o.etag for o in objects]))
-        known = (
-            select(literal(1).label("known"))
+        held = (
+            select(processed_files.c.etag)
             .where(
                 processed_files.c.ingestion_id == self._ingestion(ingestion_id),
                 processed_files.c.current,
                 processed_files.c.path == listed.c.path,
-                processed_files.c.etag == listed.c.etag,
             )
             .limit(1)
             .lateral("ledger")
         )
-        unknown = select(listed.c.path).join(known, true(), isouter=True).where(known.c.known.is_(None))
-        paths = set((await self._scope.connection.scalars(unknown)).all())
-        return [o for o in objects if o.path in paths]
+        fresh = (
+            select(listed.c.path, held.c.etag.is_not(None))
+            .join(held, true(), isouter=True)
+            .where(held.c.etag.is_distinct_from(listed.c.etag))
+        )
+        found: Sequence[tuple[str, bool]] = [tuple(row) for row in (await self._scope.connection.execute(fresh)).all()]
+        known = dict(found)
+        return [o for o in objects if known.get(o.path) is False], [o for o in objects if known.get(o.path)]
 
     async def _take(self, batch: Batch, condition: ColumnElement[bool]) -> list[ProcessedFile]:
         statement = (

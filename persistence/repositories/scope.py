@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Delete, Select, Table, Update, delete, select, update
+from sqlalchemy import ColumnElement, Delete, FromClause, Select, Table, Update, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.activity.notes import ActivityNotes
@@ -25,7 +25,7 @@ class TenantScope:
         self.tenant_id = tenant_id
         self.activity = ActivityNotes()
 
-    def owns(self, table: Table) -> ColumnElement[bool]:
+    def owns(self, table: FromClause) -> ColumnElement[bool]:
         return table.c.tenant_id == self.tenant_id
 
     def select(self, entity: type) -> Select[Any]:

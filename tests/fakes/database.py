@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from domain.access.entities import ApiKey, AuditEvent
 from domain.activity.entities import ActivityEvent
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
@@ -43,12 +44,17 @@ class State:
     digests: dict[UUID, bytes] = field(default_factory=dict)
     ingestions: dict[UUID, Ingestion] = field(default_factory=dict)
     table_uuids: dict[UUID, UUID] = field(default_factory=dict)
+    late_at: dict[UUID, datetime] = field(default_factory=dict)
     runs: dict[UUID, Run] = field(default_factory=dict)
     batches: dict[UUID, Batch] = field(default_factory=dict)
     files: dict[int, ProcessedFile] = field(default_factory=dict)
     attempts: dict[int, FileAttempt] = field(default_factory=dict)
     schema_versions: dict[int, SchemaVersion] = field(default_factory=dict)
     audit_events: dict[int, AuditEvent] = field(default_factory=dict)
+    webhooks: dict[UUID, Webhook] = field(default_factory=dict)
+    webhook_secrets: dict[UUID, bytes] = field(default_factory=dict)
+    deliveries: dict[UUID, WebhookDelivery] = field(default_factory=dict)
+    delivery_data: dict[UUID, Mapping[str, Any]] = field(default_factory=dict)
     activity: dict[int, ActivityEvent] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
     idempotency_keys: dict[tuple[UUID, str, str], tuple[str, UUID]] = field(default_factory=dict)
@@ -68,6 +74,8 @@ class State:
             SchemaVersion: self.schema_versions,
             ApiKey: self.api_keys,
             AuditEvent: self.audit_events,
+            Webhook: self.webhooks,
+            WebhookDelivery: self.deliveries,
         }
         return tables[entity]
 

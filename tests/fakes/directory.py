@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from domain.access.entities import ApiKey
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
-from domain.ports.unit_of_work import OutboxEntry, Subject
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import readable
@@ -69,6 +69,12 @@ class FakeDirectory:
             ]
         return [ingestion for _, ingestion in sorted(due, key=lambda pair: pair[0])][:limit]
 
+    async def late_ingestions(self, limit: int) -> Sequence[Subject]:
+        async with self._database.transaction() as state:
+            active = [i for i in state.ingestions.values() if i.status is IngestionStatus.ACTIVE]
+            late = [(state.late_at[i.id], i) for i in active if i.id in state.late_at]
+        return [Subject(i.tenant_id, i.id) for _, i in self._expired(late, limit)]
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         async with self._database.transaction() as state:
             leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in ACTIVE_RUN and r.lease_expires_at is not None]
@@ -79,11 +85,14 @@ class FakeDirectory:
             leased = [(b.lease_expires_at, b) for b in state.batches.values() if b.status is BatchStatus.CLAIMED]
         return [Subject(b.tenant_id, b.id) for _, b in self._expired(leased, limit)]
 
-    async def take_outbox(self, limit: int, *, visible_after_seconds: float) -> Sequence[OutboxEntry]:
+    async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
         async with self._database.transaction() as state:
             now = self._database.clock.now()
-            due = sorted((row for row in state.outbox.values() if row.due_at <= now), key=lambda row: row.id)[:limit]
-            taken = [replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1) for row in due]
+            due = (row for row in state.outbox.values() if row.due_at <= now and topic in (None, row.topic))
+            taken = [
+                replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1)
+                for row in sorted(due, key=lambda row: row.id)[:limit]
+            ]
             state.outbox.update({row.id: row for row in taken})
         return [OutboxEntry(row.id, row.topic, row.subject, row.attempts, row.revision) for row in taken]
 
@@ -110,6 +119,15 @@ class FakeDirectory:
             old = [id for id in sorted(state.activity)[:limit] if state.activity[id].at < since]
             for id in old:
                 del state.activity[id]
+        return len(old)
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        async with self._database.transaction() as state:
+            since = self._database.clock.now() - timedelta(seconds=older_than_seconds)
+            ended = [(d.ended_at, d.id) for d in state.deliveries.values() if d.ended_at is not None and d.ended_at < since]
+            old = [id for _, id in sorted(ended)[:limit]]
+            for id in old:
+                del state.deliveries[id]
         return len(old)
 
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:

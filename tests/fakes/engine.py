@@ -19,6 +19,7 @@ from domain.errors import ValidationError
 from domain.ingestions.entities import BadRowPolicy, Destination, FormatSpec, Policies, SchemaEvolution, Source
 from domain.ports.engine import (
     BATCH_ID_COLUMN,
+    NONE_REPLACED,
     RESCUED_DATA_COLUMN,
     SOURCE_FILE_COLUMN,
     BatchEvidence,
@@ -29,6 +30,7 @@ from domain.ports.engine import (
     LoadBatch,
     OutcomeStatus,
     Preview,
+    Replaced,
     TableMissingError,
     TableReplacedError,
     TableSchema,
@@ -66,9 +68,20 @@ class FakeTable:
         empty = dict.fromkeys([*self.columns, RESCUED_DATA_COLUMN])
         return [{**empty, **row} for snapshot in self.snapshots for row in snapshot.rows]
 
+    def having(self, replaces: Replaced) -> set[str]:
+        """The paths of which there are rows to go."""
+        return {row[SOURCE_FILE_COLUMN] for row in self.rows if _goes(row, replaces)}
+
+    def take_out(self, replaces: Replaced) -> None:
+        self.snapshots = [replace(s, rows=[row for row in s.rows if not _goes(row, replaces)]) for s in self.snapshots]
+
     @property
     def schema(self) -> TableSchema:
         return TableSchema(tuple(Column(name, type_) for name, type_ in self.columns.items()))
+
+
+def _goes(row: Row, replaces: Replaced) -> bool:
+    return UUID(row[BATCH_ID_COLUMN]) in replaces.get(row[SOURCE_FILE_COLUMN], ())
 
 
 async def _go_on(_batch: LoadBatch) -> None:
@@ -108,7 +121,9 @@ class FakeEngine:
             reading = _Reading(table.columns if table else None, batch.policies, self.failing)
             await self._read(reading, batch.source, batch.grants, [file.object for file in batch.files])
             outcomes = [replace(outcome, file_id=file.file_id) for outcome, file in zip(reading.outcomes, batch.files, strict=True)]
-            if not reading.rows:
+            loaded = {file.object.path for file, o in zip(batch.files, outcomes, strict=True) if o.status is not OutcomeStatus.FAILED}
+            replaces = {path: batches for path, batches in batch.replaces.items() if path in loaded}
+            if not reading.rows and not (table and table.having(replaces)):
                 return BatchOutcome(outcomes, None, table.uuid if table else None, schema_before, table.schema if table else None)
             if table is None:
                 table = self.tables[batch.destination.key] = FakeTable(dict(reading.columns))
@@ -120,6 +135,7 @@ class FakeEngine:
             if table.head != base:
                 continue
             rows = [{**row, BATCH_ID_COLUMN: str(batch.batch_id)} for row in reading.rows]
+            table.take_out(replaces)
             snapshot = Snapshot(next(self._snapshot_ids), batch.batch_id, rows)
             table.snapshots.append(snapshot)
             table.columns = dict(reading.columns)
@@ -127,7 +143,9 @@ class FakeEngine:
             await self.after_commit(batch)
             return outcome
 
-    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+    async def fence(
+        self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
+    ) -> BatchEvidence | None:
         table = self._table(destination)
         if table is None:
             raise TableMissingError(f"there is no table {destination.key}")
@@ -136,7 +154,8 @@ class FakeEngine:
         table.snapshots.append(Snapshot(next(self._snapshot_ids), None, []))
         for snapshot in table.snapshots:
             if snapshot.batch_id == batch_id:
-                return BatchEvidence(snapshot.id, Counter(row[SOURCE_FILE_COLUMN] for row in snapshot.rows))
+                brought = Counter(row[SOURCE_FILE_COLUMN] for row in snapshot.rows)
+                return BatchEvidence(snapshot.id, brought, frozenset(replaces.keys() - table.having(replaces)))
         return None
 
     async def table_state(self, destination: Destination) -> TableState | None:

@@ -10,17 +10,17 @@ from typing import Any
 from uuid import UUID
 
 from domain.activity.entities import ActivityKind
-from domain.ingestions.entities import Ingestion
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion
 from domain.ledger.entities import Batch, BatchStatus, FileAttempt, FileStatus, ProcessedFile
-from domain.ports.engine import FileOutcome
+from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
-from domain.states import DONE_FILE, FILE
+from domain.runs.entities import Run
+from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from domain.text import readable
 from tests.fakes.reader import passes
 from tests.fakes.repositories import Scope
 
-_REPLACEABLE = (FileStatus.PENDING, FileStatus.FAILED, FileStatus.SKIPPED)
 _LONGEST_RETRY_SECONDS = 86_400.0
 
 
@@ -29,20 +29,30 @@ class FakeProcessedFileRepository:
         self._scope = scope
         self._rows = scope.state.files
 
-    async def record_discovered(self, ingestion_id: UUID, objects: Sequence[StoredObject]) -> Discovered:
+    async def record_discovered(
+        self, ingestion_id: UUID, objects: Sequence[StoredObject], *, changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE
+    ) -> Discovered:
         assert len({o.path for o in objects}) == len(objects), "an object twice in one call"
         if self._scope.find(Ingestion, ingestion_id) is None:
             return Discovered()
         known = {file.path: file for file in self._current(ingestion_id)}
         new = changed = 0
+        replaces = changed_files is ChangedFilePolicy.REPLACE
         for object in objects:
             file = known.get(object.path)
             if file is None:
-                self._enter(ingestion_id, object)
+                self._enter(ingestion_id, object, replaces=replaces)
                 new += 1
-            elif file.etag != object.etag and file.status in _REPLACEABLE:
+            elif file.etag == object.etag:
+                continue
+            elif file.status is FileStatus.SUCCESS and changed_files is not ChangedFilePolicy.IGNORE:
+                self._rows[file.id] = replace(file, current=False)
+                self._enter(ingestion_id, object, replaces=replaces)
+                changed += 1
+            elif file.status in UNLOADED_FILE:
                 self._rows[file.id] = replace(
                     file,
+                    replaces=file.replaces if changed_files is ChangedFilePolicy.IGNORE else replaces,
                     status=FileStatus.PENDING,
                     size_bytes=object.size_bytes,
                     etag=object.etag,
@@ -71,7 +81,14 @@ class FakeProcessedFileRepository:
     async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
         attempted = {a.file_id for a in self._scope.owned(FileAttempt) if a.run_id == of_run}
         unloaded = self._current(ingestion_id, FileStatus.PENDING, FileStatus.FAILED)
-        left = [file for file in unloaded if file.run_id == of_run or file.id in attempted]
+        run = self._scope.find(Run, of_run)
+        known_until = run.ended_at if run else None
+
+        def left_by(file: ProcessedFile) -> bool:
+            not_come_to = file.status is FileStatus.PENDING and known_until is not None and file.discovered_at <= known_until
+            return file.run_id == of_run or file.id in attempted or not_come_to
+
+        left = [file for file in unloaded if left_by(file)]
         for file in left:
             self._rows[file.id] = replace(file, status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
         return len(left)
@@ -105,6 +122,32 @@ class FakeProcessedFileRepository:
         await self.record_discovered(batch.ingestion_id, [object])
         pending = [file for file in self._current(batch.ingestion_id, FileStatus.PENDING) if file.path == object.path]
         return self._take(batch, pending[0]) if pending else None
+
+    async def get_replaced(self, batch: Batch) -> Replaced:
+        replaced: dict[str, frozenset[UUID]] = {}
+        for file in self._processing(batch.id):
+            batches = {
+                earlier.batch_id
+                for earlier in self._earlier(batch.ingestion_id, file.path)
+                if file.replaces and earlier.rows and self._is_in_table(earlier)
+            }
+            if batches:
+                replaced[file.path] = frozenset(id for id in batches if id is not None)
+        return replaced
+
+    async def supersede(self, batch: Batch, file_ids: Sequence[int]) -> int:
+        mine = [file for file in self._scope.owned(ProcessedFile) if file.id in file_ids and file.ingestion_id == batch.ingestion_id]
+        earlier = [e for file in mine for e in self._earlier(batch.ingestion_id, file.path) if e.status is FileStatus.SUCCESS]
+        for file in earlier:
+            self._move(file, FileStatus.SUPERSEDED)
+        return len(earlier)
+
+    async def get_earlier_versions(self, ingestion_id: UUID, path: str, *, limit: int) -> Sequence[ProcessedFile]:
+        return sorted(self._earlier(ingestion_id, path), key=lambda file: -file.id)[:limit]
+
+    async def rows_of_earlier_versions(self, ingestion_id: UUID, paths: Collection[str]) -> Mapping[str, int]:
+        in_table = {path: [file for file in self._earlier(ingestion_id, path) if self._is_in_table(file)] for path in paths}
+        return {path: sum(file.rows or 0 for file in files) for path, files in in_table.items() if files}
 
     async def get_processed_file_paths(self, ingestion_id: UUID, paths: Collection[str]) -> set[str]:
         return {file.path for file in self._current(ingestion_id, *DONE_FILE)} & set(paths)
@@ -175,6 +218,14 @@ class FakeProcessedFileRepository:
             self._scope.activity.add(ActivityKind.FILES_FORGOTTEN, ingestion_id)
         return len(gone)
 
+    def _earlier(self, ingestion_id: UUID, path: str) -> list[ProcessedFile]:
+        files = self._scope.owned(ProcessedFile)
+        return [file for file in files if file.ingestion_id == ingestion_id and file.path == path and not file.current]
+
+    def _is_in_table(self, file: ProcessedFile) -> bool:
+        ingestion = self._scope.find(Ingestion, file.ingestion_id)
+        return file.status is FileStatus.SUCCESS and ingestion is not None and file.generation == ingestion.generation
+
     def _below(self, ingestion_id: UUID, path_prefix: str | None) -> list[ProcessedFile]:
         files = [file for file in self._scope.owned(ProcessedFile) if file.ingestion_id == ingestion_id]
         return [file for file in files if path_prefix is None or file.path.startswith(path_prefix)]
@@ -198,7 +249,7 @@ class FakeProcessedFileRepository:
     def _in_work(self, batch: Batch) -> dict[int, ProcessedFile]:
         return {file.id: file for file in self._processing(batch.id)}
 
-    def _enter(self, ingestion_id: UUID, object: StoredObject) -> None:
+    def _enter(self, ingestion_id: UUID, object: StoredObject, *, replaces: bool) -> None:
         unset = (
             "run_id",
             "batch_id",
@@ -217,6 +268,7 @@ class FakeProcessedFileRepository:
             ingestion_id=ingestion_id,
             path=object.path,
             current=True,
+            replaces=replaces,
             status=FileStatus.PENDING,
             size_bytes=object.size_bytes,
             etag=object.etag,

@@ -61,9 +61,11 @@ class FakeReader:
     def _stats(self, ingestion_id: UUID) -> IngestionStats:
         files = [file for file in self._owned(ProcessedFile) if file.ingestion_id == ingestion_id]
         generation = next((i.generation for i in self._owned(Ingestion) if i.id == ingestion_id), None)
-        groups: dict[tuple[FileStatus, bool], list[ProcessedFile]] = defaultdict(list)
+        groups: dict[tuple[FileStatus, bool, bool], list[ProcessedFile]] = defaultdict(list)
         for file in files:
-            groups[file.status, file.status is FileStatus.SUCCESS and file.generation not in (None, generation)].append(file)
+            loaded = file.status is FileStatus.SUCCESS
+            absent, earlier = loaded and file.generation not in (None, generation), loaded and not file.current
+            groups[file.status, absent, earlier].append(file)
         counts = [
             FileCount(
                 status,
@@ -73,10 +75,11 @@ class FakeReader:
                 rows_skipped=sum(file.rows_skipped or 0 for file in group),
                 rows_rescued=sum(file.rows_rescued or 0 for file in group),
                 absent=absent,
+                earlier=earlier,
             )
-            for (status, absent), group in groups.items()
+            for (status, absent, earlier), group in groups.items()
         ]
-        waiting = min(groups[FileStatus.PENDING, False], key=lambda file: file.id, default=None)
+        waiting = min(groups[FileStatus.PENDING, False, False], key=lambda file: file.id, default=None)
         successes = [run for run in self._owned(Run) if run.ingestion_id == ingestion_id and run.status is RunStatus.SUCCESS]
         last = max(successes, key=lambda run: (run.queued_at, run.id), default=None)
         return IngestionStats.of(

@@ -103,6 +103,22 @@ class FakeIngestionRepository:
     async def set_next_due(self, id: UUID, next_due_at: datetime | None) -> None:
         self._touch(id, next_due_at=next_due_at)
 
+    async def expect_data(self, id: UUID) -> None:
+        present = self._scope.find(Ingestion, id)
+        if present is None:
+            return
+        self._scope.state.late_at.pop(id, None)
+        seconds = present.policies.late_after_seconds
+        if present.status is IngestionStatus.ACTIVE and present.schedule is not None and seconds is not None:
+            self._scope.state.late_at[id] = self._scope.lease_end(seconds)
+
+    async def take_lateness(self, id: UUID) -> bool:
+        present, late_at = self._scope.find(Ingestion, id), self._scope.state.late_at.get(id)
+        if present is None or present.status is not IngestionStatus.ACTIVE or late_at is None or late_at > self._scope.now():
+            return False
+        del self._scope.state.late_at[id]
+        return True
+
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None:
         self._touch(id, last_run_id=run_id, last_run_at=at, consecutive_failures=consecutive_failures)
 
@@ -137,6 +153,12 @@ class FakeIngestionRepository:
         del state.ingestions[id]
         self._scope.activity.add(ActivityKind.INGESTION_DELETED, id)
         state.table_uuids.pop(id, None)
+        state.late_at.pop(id, None)
+        gone = [key for key, webhook in state.webhooks.items() if webhook.ingestion_id == id]
+        for key in gone:
+            del state.webhooks[key]
+        for key in [key for key, delivery in state.deliveries.items() if delivery.webhook_id in gone]:
+            del state.deliveries[key]
         tables: list[dict[Any, Any]] = [state.runs, state.batches, state.files, state.attempts, state.schema_versions]
         for table in tables:
             for key in [key for key, row in table.items() if row.ingestion_id == id]:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from domain.errors import ValidationError
 from domain.ingestions.entities import Destination, FormatSpec, Source
 from domain.ports.engine import (
+    NONE_REPLACED,
     BatchEvidence,
     BatchOutcome,
     CommitGuard,
@@ -17,6 +18,7 @@ from domain.ports.engine import (
     LoadBatch,
     OutcomeStatus,
     Preview,
+    Replaced,
     TableMissingError,
     TableReplacedError,
     TableSchema,
@@ -48,6 +50,16 @@ class Table:
 
     def rows_of(self, path: str) -> int:
         return sum(snapshot.rows.get(path, 0) for snapshot in self.snapshots)
+
+    def having(self, replaces: Replaced) -> set[str]:
+        """The paths of which there are rows to go."""
+        return {path for path, batches in replaces.items() for s in self.snapshots if s.batch_id in batches and path in s.rows}
+
+    def take_out(self, replaces: Replaced) -> None:
+        self.snapshots = [
+            replace(s, rows={path: rows for path, rows in s.rows.items() if s.batch_id not in replaces.get(path, frozenset())})
+            for s in self.snapshots
+        ]
 
     def loads_of(self, path: str) -> int:
         """How many commits brought rows of the path."""
@@ -103,12 +115,16 @@ class ScriptedEngine:
         outcomes = [self._outcome(file.file_id, file.object.path) for file in batch.files]
         paths = {file.file_id: file.object.path for file in batch.files}
         rows = {paths[o.file_id]: o.rows for o in outcomes if o.status is OutcomeStatus.LOADED}
-        snapshot_id = await self._commit(table, batch, guard, rows) if rows else None
+        bad = {paths[o.file_id] for o in outcomes if o.status is OutcomeStatus.FAILED}
+        replaces = {path: batches for path, batches in batch.replaces.items() if path not in bad}
+        snapshot_id = await self._commit(table, batch, guard, rows, replaces) if rows or table.having(replaces) else None
         await self.after_commit(batch)
         snapshots = len(table.snapshots) if snapshot_id is not None else None
         return BatchOutcome(outcomes, snapshot_id, table.uuid, before.schema if before else None, table.schema, snapshots)
 
-    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+    async def fence(
+        self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
+    ) -> BatchEvidence | None:
         self.fences.append(batch_id)
         self._check_available()
         table = self.tables.get(destination.key)
@@ -118,7 +134,7 @@ class ScriptedEngine:
             raise TableReplacedError("this is another table")
         found = next((snapshot for snapshot in table.snapshots if snapshot.batch_id == batch_id), None)
         table.snapshots.append(Snapshot(next(self._ids), None, {}))
-        return BatchEvidence(found.id, found.rows) if found else None
+        return BatchEvidence(found.id, found.rows, frozenset(replaces.keys() - table.having(replaces))) if found else None
 
     async def table_state(self, destination: Destination) -> TableState | None:
         self._check_available()
@@ -171,12 +187,13 @@ class ScriptedEngine:
         self._check_available()
         self.optimized.append(destination)
 
-    async def _commit(self, table: Table, batch: LoadBatch, guard: CommitGuard, rows: dict[str, int]) -> int:
+    async def _commit(self, table: Table, batch: LoadBatch, guard: CommitGuard, rows: dict[str, int], replaces: Replaced) -> int:
         while True:
             seen = len(table.snapshots)
             await guard()
             await self.before_commit(batch)
             if len(table.snapshots) == seen:
+                table.take_out(replaces)
                 table.snapshots.append(Snapshot(next(self._ids), batch.batch_id, rows))
                 return table.snapshots[-1].id
 

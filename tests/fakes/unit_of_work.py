@@ -20,6 +20,7 @@ from tests.fakes.repositories import (
     FakeSchemaVersionRepository,
     Scope,
 )
+from tests.fakes.webhooks import FakeWebhookRepository
 
 
 class FakeOutbox:
@@ -63,6 +64,7 @@ class FakeUnitOfWork:
         self.idempotency_keys = FakeIdempotencyKeys(scope)
         self.api_keys = FakeApiKeyRepository(scope)
         self.audit = FakeAuditTrail(scope)
+        self.webhooks = FakeWebhookRepository(scope)
 
 
 class FakeUnitOfWorkFactory:

@@ -11,6 +11,7 @@ import pytest
 from domain.ingestions.entities import Destination
 from integrations.object_store.stores import ConfiguredObjectStores
 from tests.contracts.engine_contract import EngineContract
+from tests.contracts.replacing import ReplacingContract
 from tests.fakes.engine import FakeEngine
 from tests.fixtures.engine_bench import EngineBench
 
@@ -28,4 +29,8 @@ def bench(tmp_path: Path) -> Iterator[EngineBench]:
 
 
 class TestFakeEngine(EngineContract):
+    pass
+
+
+class TestReplacing(ReplacingContract):
     pass

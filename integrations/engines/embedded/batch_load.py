@@ -11,13 +11,24 @@ import duckdb
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from domain.ports.engine import BatchOutcome, CommitGuard, FileOutcome, LoadBatch, OutcomeStatus, TableSchema, TableUnavailableError
+from domain.ports.engine import (
+    BatchOutcome,
+    CommitGuard,
+    FileOutcome,
+    LoadBatch,
+    OutcomeStatus,
+    Replaced,
+    TableSchema,
+    TableUnavailableError,
+)
 from domain.ports.object_store import ObjectStore
 from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile, load_files
-from integrations.engines.embedded.commits import append, evolved_schema, forbid_retries, snapshot_of_batch
+from integrations.engines.embedded.commits import commit_batch, evolved_schema, forbid_retries, snapshot_of_batch
 from integrations.engines.embedded.data_files import WrittenFiles, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.loading import Loading
+from integrations.engines.embedded.replaced_rows import ReplacedRows
+from integrations.engines.embedded.row_rewrite import Rewrite
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors, table_schema, user_columns
@@ -54,6 +65,7 @@ class BatchLoad:
         self._loading: Loading | None = None
         self._table: Table | None = None
         self._written: WrittenFiles | None = None
+        self._rewrite: Rewrite | None = None
         self._schema_before: TableSchema | None = None
 
     async def run(self, guard: CommitGuard) -> BatchOutcome:
@@ -64,11 +76,13 @@ class BatchLoad:
             self._schema_before = self._schema()
             for _ in range(COMMIT_TRIES):
                 await self._threads.run_to_end(self._prepare, stop=self._work.stop)
-                open_paths = {file.path for file in self._files if file.is_open}
-                changed = await self._store.changed_since_staged([stored for stored in objects if stored.path in open_paths])
+                taken = {file.path for file in self._files if file.is_open or file.path in self._replaces()}
+                changed = await self._store.changed_since_staged([stored for stored in objects if stored.path in taken])
                 if changed:
                     await self._threads.run_to_end(partial(self._leave_out, changed))
-                if self._written is None:
+                if self._replaces():
+                    await self._threads.run_to_end(self._take_out_replaced, stop=self._work.stop)
+                if self._written is None and self._rewrite is None:
                     return self._outcome(None)
                 await guard()
                 snapshot_id = await self._threads.run_to_end(self._commit)
@@ -131,23 +145,38 @@ class BatchLoad:
         assert self._loading is not None
         self._discard()
         for file in self._files:
-            if file.path in paths and file.is_open:
+            if file.path in paths:
                 file.fail("The file changed while it was being loaded.", transient=True)
         if self._loading.rows:
             self._write(self._loading)
 
+    def _replaces(self) -> Replaced:
+        """The rows that go with this load: files that cannot be loaded replace nothing."""
+        failed = {file.path for file in self._files if file.failure is not None}
+        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
+
+    def _take_out_replaced(self) -> None:
+        """Write the table's data files anew without the rows that are replaced."""
+        if self._table is not None:
+            with catalog_errors():
+                self._rewrite = ReplacedRows(self._table, self._replaces()).taken_out(self._work)
+
     def _commit(self) -> int | None:
         """The snapshot of the batch, or None when the table has moved and the next try may begin."""
         assert self._table is not None
-        assert self._written is not None
         assert self._loading is not None
         written, self._written = self._written, None
-        columns = self._loading.columns_with_provenance()
+        rewrite, self._rewrite = self._rewrite, None
+        columns = self._loading.columns_with_provenance() if written else {}
+        added = written.data_files if written else []
+        batch = self._batch
         with catalog_errors():
             try:
-                table = append(self._table, written, columns, batch_id=self._batch.batch_id, epoch=self._batch.epoch)
+                table = commit_batch(self._table, added, columns, batch_id=batch.batch_id, epoch=batch.epoch, rewrite=rewrite)
             except CommitConflictError:
                 self._written = written
+                if rewrite is not None:
+                    rewrite.discard()
                 self._start_over(written, columns)
                 return None
         self._table = table
@@ -155,13 +184,15 @@ class BatchLoad:
         assert snapshot is not None
         return snapshot.snapshot_id
 
-    def _start_over(self, written: WrittenFiles, columns: Mapping[str, pa.DataType]) -> None:
+    def _start_over(self, written: WrittenFiles | None, columns: Mapping[str, pa.DataType]) -> None:
         """Take the table as it is now. The data files stay as long as they fit its schema."""
         before = self._table
         self._find()
         if self._table is None or (before is not None and self._table.metadata.table_uuid != before.metadata.table_uuid):
             raise TableUnavailableError(f"{self._batch.destination.key} was dropped or replaced while a batch was being loaded into it")
-        if evolved_schema(self._table, columns) != written.schema or self._table.spec() != written.spec:
+        if written is None:
+            self._forget()
+        elif evolved_schema(self._table, columns) != written.schema or self._table.spec() != written.spec:
             self._discard()
             self._forget()
 
@@ -177,6 +208,9 @@ class BatchLoad:
         written, self._written = self._written, None
         if written is not None and self._table is not None:
             remove_data_files(self._table.io, written.data_files)
+        rewrite, self._rewrite = self._rewrite, None
+        if rewrite is not None:
+            rewrite.discard()
 
     def _schema(self) -> TableSchema | None:
         return None if self._table is None else table_schema(user_columns(self._table.schema()))

@@ -13,8 +13,8 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 
 from domain.ports.engine import BATCH_ID_PROPERTY, EPOCH_PROPERTY
-from integrations.engines.embedded.data_files import WrittenFiles
 from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.row_rewrite import Rewrite
 from integrations.engines.embedded.tables import COMMIT_RETRIES, iceberg_schema
 
 
@@ -34,30 +34,51 @@ def evolved_schema(table: Table, columns: Mapping[str, pa.DataType]) -> Schema:
     return transaction.table_metadata.schema()
 
 
-def append(table: Table, written: WrittenFiles, columns: Mapping[str, pa.DataType], *, batch_id: UUID, epoch: int) -> Table:
-    """Add files, and the columns they brought, in one commit.
+def commit_batch(
+    table: Table,
+    added: Sequence[DataFile],
+    columns: Mapping[str, pa.DataType],
+    *,
+    batch_id: UUID,
+    epoch: int,
+    rewrite: Rewrite | None = None,
+) -> Table:
+    """Add files, and the columns they brought, and put others into the place of those with rows that go, in one commit.
 
     Raises `CommitConflictError` when the table has moved since it was loaded. Anything else that is raised leaves it open whether
     the commit took place.
     """
     transaction = table.transaction()
-    _merge(transaction, columns)
-    properties = {BATCH_ID_PROPERTY: str(batch_id), EPOCH_PROPERTY: str(epoch)}
-    with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
-        for data_file in written.data_files:
-            snapshot.append_data_file(data_file)
+    if columns:
+        _merge(transaction, columns)
+    stage_batch(transaction, added, batch_id=batch_id, epoch=epoch, rewrite=rewrite)
     return commit(transaction)
 
 
+def stage_batch(transaction: Transaction, added: Sequence[DataFile], *, batch_id: UUID, epoch: int, rewrite: Rewrite | None) -> None:
+    """The batch's snapshot, as part of a transaction."""
+    properties = {BATCH_ID_PROPERTY: str(batch_id), EPOCH_PROPERTY: str(epoch)}
+    if rewrite is not None:
+        _exchange(transaction, rewrite.old, [*rewrite.new, *added], properties)
+    else:
+        with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
+            for data_file in added:
+                snapshot.append_data_file(data_file)
+
+
 def replace_files(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], properties: Mapping[str, str]) -> Table:
-    """Take data files out and put others in, in one commit. Raises as `append` does."""
+    """Take data files out and put others in, in one commit. Raises as `commit_batch` does."""
     transaction = table.transaction()
+    _exchange(transaction, old, new, properties)
+    return commit(transaction)
+
+
+def _exchange(transaction: Transaction, old: Sequence[DataFile], new: Sequence[DataFile], properties: Mapping[str, str]) -> None:
     with transaction.update_snapshot(snapshot_properties=dict(properties)).overwrite() as snapshot:
         for file in old:
             snapshot.delete_data_file(file)
         for file in new:
             snapshot.append_data_file(file)
-    return commit(transaction)
 
 
 def append_nothing(table: Table, properties: Mapping[str, str]) -> Table:

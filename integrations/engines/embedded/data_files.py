@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import compute_statistics_plan, data_file_statistics_from_parquet_metadata, parquet_path_to_id_mapping
@@ -184,6 +185,11 @@ def _ids(field_id: int, type_: IcebergType) -> str:
         case _:
             return str(field_id)
     return f"{{__duckdb_field_id: {field_id}, {', '.join(inner)}}}"
+
+
+def rows_by_path(rows: pa.Table) -> dict[str, int]:
+    """How many rows of each source file a table in memory holds."""
+    return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
 def local_path(url: str) -> Path | None:

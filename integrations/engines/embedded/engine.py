@@ -11,7 +11,17 @@ import pyiceberg
 
 from domain.errors import ValidationError
 from domain.ingestions.entities import Destination, FormatSpec, Policies, Source
-from domain.ports.engine import BatchEvidence, BatchOutcome, CommitGuard, LoadBatch, Preview, TableSchema, TableState
+from domain.ports.engine import (
+    NONE_REPLACED,
+    BatchEvidence,
+    BatchOutcome,
+    CommitGuard,
+    LoadBatch,
+    Preview,
+    Replaced,
+    TableSchema,
+    TableState,
+)
 from domain.ports.object_store import ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
 from integrations.engines.embedded.batch_files import load_files
@@ -64,8 +74,10 @@ class EmbeddedEngine:
         finally:
             await asyncio.shield(self._threads.run(work.close))
 
-    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
-        return await self._threads.run_to_end(lambda: fence(self._tables, destination, table_uuid, batch_id, epoch))
+    async def fence(
+        self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
+    ) -> BatchEvidence | None:
+        return await self._threads.run_to_end(lambda: fence(self._tables, destination, table_uuid, batch_id, epoch, replaces))
 
     async def version(self) -> str:
         """The readers' and the writers' versions, once the catalog has answered. Raises `TableUnavailableError`."""

@@ -12,11 +12,13 @@ from domain.ports.engine import (
     BATCH_ID_COLUMN,
     SOURCE_FILE_COLUMN,
     BatchEvidence,
+    Replaced,
     TableMissingError,
     TableUnavailableError,
 )
 from integrations.engines.embedded.commits import append_nothing, forbid_retries, main_ancestry, snapshot_of_batch
 from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.replaced_rows import ReplacedRows
 from integrations.engines.embedded.tables import Tables, catalog_errors
 
 FENCE_BATCH_PROPERTY = "autoloader.fence-batch-id"
@@ -24,17 +26,21 @@ FENCE_EPOCH_PROPERTY = "autoloader.fence-epoch"
 FENCE_TRIES = 10
 
 
-def fence(tables: Tables, destination: Destination, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
+def fence(
+    tables: Tables, destination: Destination, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced
+) -> BatchEvidence | None:
     """See `domain.ports.engine.Engine.fence`."""
     with catalog_errors():
         table = _fenced(tables, destination, table_uuid, batch_id, epoch)
         snapshot = snapshot_of_batch(table, batch_id)
-        if snapshot is not None:
-            return BatchEvidence(snapshot.snapshot_id, _rows_by_path(table, batch_id))
-        if _reaches_back_to_the_first(table):
+        if snapshot is None and _reaches_back_to_the_first(table):
             return None
         rows = _rows_by_path(table, batch_id)
-        return BatchEvidence(None, rows) if rows else None
+        # A batch of empty files brings no row that tells of it: then the rows tell that have gone.
+        replaced = replaces.keys() - ReplacedRows(table, replaces).by_path().keys()
+        if snapshot is None and not rows and not replaced:
+            return None
+        return BatchEvidence(snapshot.snapshot_id if snapshot else None, rows, frozenset(replaced))
 
 
 def _fenced(tables: Tables, destination: Destination, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> Table:

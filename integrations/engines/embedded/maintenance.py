@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
-import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.table.snapshots import Snapshot
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from integrations.engines.embedded.commits import forbid_retries, main_ancestry, replace_files
-from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
+from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files, rows_by_path
 from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.orphans import remove_orphans
+from integrations.engines.embedded.snapshot_files import files_of, remove
 from integrations.engines.embedded.tables import Tables, catalog_errors
 from integrations.engines.embedded.workspaces import Workspace
 
@@ -34,7 +33,10 @@ OPTIMIZE_TRIES = 5
 
 
 def optimize(work: Workspace, tables: Tables, destination: Destination) -> None:
-    """Merge small data files and expire old snapshots, each in a commit of its own; nothing for a missing table."""
+    """Merge small data files, expire old snapshots, and remove files that nothing refers to; nothing for a missing table.
+
+    Each of the first two is a commit of its own.
+    """
     for _ in range(OPTIMIZE_TRIES):
         try:
             with catalog_errors():
@@ -42,6 +44,7 @@ def optimize(work: Workspace, tables: Tables, destination: Destination) -> None:
                 if table is not None:
                     table = _merge_small_files(work, forbid_retries(table))
                     _expire(table)
+                    remove_orphans(table, now=datetime.now(UTC))
             return
         except CommitConflictError:
             continue
@@ -70,10 +73,6 @@ def _merge_small_files(work: Workspace, table: Table) -> Table:
     except CommitConflictError:
         remove_data_files(table.io, merged)
         raise
-
-
-def rows_by_path(rows: pa.Table) -> dict[str, int]:
-    return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
 def _bundles(tasks: Sequence[FileScanTask]) -> Iterator[list[FileScanTask]]:
@@ -112,32 +111,11 @@ def _expire(table: Table) -> None:
     if not old:
         return
     io = table.io
-    before = _files_of(io, old)
+    before = files_of(io, old)
     try:
         table.maintenance.expire_snapshots().by_ids([snapshot.snapshot_id for snapshot in old]).commit()
     except CommitFailedException as error:
         raise CommitConflictError(str(error)) from error
-    kept = _files_of(io, table.refresh().snapshots())
+    kept = files_of(io, table.refresh().snapshots())
     for location in before - kept:
-        _remove(io, location)
-
-
-def _files_of(io: FileIO, snapshots: Sequence[Snapshot]) -> set[str]:
-    """Every file that snapshots refer to: manifest lists, manifests and data."""
-    files: set[str] = set()
-    seen: set[str] = set()
-    for snapshot in snapshots:
-        files.add(snapshot.manifest_list)
-        for manifest in snapshot.manifests(io):
-            if manifest.manifest_path not in seen:
-                seen.add(manifest.manifest_path)
-                files.add(manifest.manifest_path)
-                files.update(entry.data_file.file_path for entry in manifest.fetch_manifest_entry(io, discard_deleted=True))
-    return files
-
-
-def _remove(io: FileIO, location: str) -> None:
-    try:
-        io.delete(location)
-    except OSError:
-        return
+        remove(io, location)

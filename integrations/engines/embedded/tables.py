@@ -70,6 +70,9 @@ TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     "commit.manifest-merge.enabled": "true",
+    # Whole, where 16 characters of each would do for a query: paths of one folder begin alike.
+    f"write.metadata.metrics.column.{SOURCE_FILE_COLUMN}": "full",
+    f"write.metadata.metrics.column.{BATCH_ID_COLUMN}": "full",
 }
 _ICEBERG_TYPES: dict[pa.DataType, IcebergType] = {
     types.INT: IntegerType(),

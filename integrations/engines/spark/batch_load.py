@@ -17,6 +17,7 @@ from domain.ports.engine import (
     FileOutcome,
     LoadBatch,
     OutcomeStatus,
+    Replaced,
     TableSchema,
     TableUnavailableError,
 )
@@ -24,9 +25,13 @@ from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile
 from integrations.engines.embedded.column_types import UnsupportedTypeError
 from integrations.engines.embedded.commits import commit, evolved_schema, forbid_retries, snapshot_of_batch
 from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.replaced_rows import ReplacedRows
+from integrations.engines.embedded.row_rewrite import Rewrite
 from integrations.engines.embedded.row_rules import RowRules
+from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors, iceberg_schema, table_schema, user_columns, with_provenance
 from integrations.engines.embedded.worker_threads import WorkerThreads
+from integrations.engines.embedded.workspaces import Workspace
 from integrations.engines.spark.branches import Prepared, abandon, branch_name, prepared, publish
 from integrations.engines.spark.client import SparkConnectClient, unavailable
 from integrations.engines.spark.loading import SparkLoading
@@ -42,7 +47,16 @@ COMMIT_TRIES = 10
 class SparkBatchLoad:
     """Prepares a branch, and moves what it holds onto main under the guard. A branch that did not get in is removed."""
 
-    def __init__(self, tables: Tables, threads: WorkerThreads, batch: LoadBatch, source: OpenedSource, client: SparkConnectClient) -> None:
+    def __init__(
+        self,
+        settings: EmbeddedEngineSettings,
+        tables: Tables,
+        threads: WorkerThreads,
+        batch: LoadBatch,
+        source: OpenedSource,
+        client: SparkConnectClient,
+    ) -> None:
+        self._settings = settings
         self._tables = tables
         self._threads = threads
         self._batch = batch
@@ -53,6 +67,7 @@ class SparkBatchLoad:
         self._loading: SparkLoading | None = None
         self._table: Table | None = None
         self._prepared: Prepared | None = None
+        self._rewrite: Rewrite | None = None
         self._branched = False
         """Whether there may be a branch whose files are surely not on main."""
         self._schema_before: TableSchema | None = None
@@ -68,9 +83,11 @@ class SparkBatchLoad:
                 await self._threads.run_to_end(self._write, stop=stop)
                 if not await self._leave_out_changed():
                     break
-            if self._prepared is None:
-                return self._outcome(None)
             for _ in range(COMMIT_TRIES):
+                if self._replaces():
+                    await self._threads.run_to_end(self._take_out_replaced)
+                if self._prepared is None and self._rewrite is None:
+                    return self._outcome(None)
                 await guard()
                 snapshot_id = await self._threads.run_to_end(self._publish)
                 if snapshot_id is not None:
@@ -106,7 +123,7 @@ class SparkBatchLoad:
 
     async def _leave_out_changed(self) -> bool:
         """Fail the files that are not the listed ones any more; whether there were any. What has been written with them goes."""
-        changed = await self._source.changed([file.path for file in self._files if file.is_open])
+        changed = await self._source.changed([file.path for file in self._files if file.is_open or file.path in self._replaces()])
         for file in self._files:
             if file.path in changed:
                 file.fail("The file changed while it was being loaded.", transient=True)
@@ -168,18 +185,36 @@ class SparkBatchLoad:
         if self._open_rows:
             self._write()
 
+    def _replaces(self) -> Replaced:
+        """The rows that go with this load: files that cannot be loaded replace nothing."""
+        failed = {file.path for file in self._files if file.failure is not None}
+        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
+
+    def _take_out_replaced(self) -> None:
+        """Write the table's data files anew without the rows that are replaced."""
+        if self._table is None:
+            return
+        work = Workspace(self._settings)
+        try:
+            with catalog_errors():
+                self._rewrite = ReplacedRows(self._table, self._replaces()).taken_out(work)
+        finally:
+            work.close()
+
     def _publish(self) -> int | None:
         """The snapshot of the batch, or None when the table has moved and the next try may begin."""
         assert self._table is not None
-        assert self._prepared is not None
-        found = self._prepared
+        found = self._prepared or Prepared(self._branch, (), ())
+        rewrite, self._rewrite = self._rewrite, None
         # From here on nobody can say without asking the table whether the branch's files are on main.
         self._prepared = None
         self._branched = False
         with catalog_errors():
             try:
-                self._table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch)
+                self._table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch, rewrite=rewrite)
             except CommitConflictError:
+                if rewrite is not None:
+                    rewrite.discard()
                 self._start_over(found)
                 return None
         snapshot = snapshot_of_batch(self._table, self._batch.batch_id)
@@ -192,6 +227,8 @@ class SparkBatchLoad:
         self._find()
         if self._table is None or (before is not None and self._table.metadata.table_uuid != before.metadata.table_uuid):
             raise TableUnavailableError(f"{self._batch.destination.key} was dropped or replaced while a batch was being loaded into it")
+        if not found.added:
+            return
         again = prepared(self._table, self._branch)
         if {file.file_path for file in again.added} != {file.file_path for file in found.added}:
             raise TableUnavailableError(f"the branch of a batch in {self._batch.destination.key} was changed by others; try again")
@@ -201,6 +238,9 @@ class SparkBatchLoad:
     def _discard(self) -> None:
         """Remove a branch whose files are surely not on main."""
         self._prepared = None
+        rewrite, self._rewrite = self._rewrite, None
+        if rewrite is not None:
+            rewrite.discard()
         if not self._branched or self._table is None:
             return
         self._branched = False

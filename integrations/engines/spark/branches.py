@@ -11,9 +11,9 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update.snapshot import ExpireSnapshots, ManageSnapshots
 
-from domain.ports.engine import BATCH_ID_PROPERTY, EPOCH_PROPERTY
-from integrations.engines.embedded.commits import commit, main_ancestry
+from integrations.engines.embedded.commits import commit, main_ancestry, stage_batch
 from integrations.engines.embedded.data_files import remove_data_files
+from integrations.engines.embedded.row_rewrite import Rewrite
 
 BRANCH_PREFIX = "autoloader_"
 
@@ -47,17 +47,16 @@ def prepared(table: Table, branch: str) -> Prepared:
     return Prepared(branch, snapshots, tuple(added))
 
 
-def publish(table: Table, found: Prepared, *, batch_id: UUID, epoch: int) -> Table:
+def publish(table: Table, found: Prepared, *, batch_id: UUID, epoch: int, rewrite: Rewrite | None) -> Table:
     """Append the branch's data files to main and forget the branch, in one commit that requires the main that was loaded.
+
+    The same commit puts other files into the place of those with rows that are replaced.
 
     Raises `CommitConflictError` when the table has moved since. Anything else that is raised leaves it open whether the commit took
     place.
     """
     transaction = table.transaction()
-    properties = {BATCH_ID_PROPERTY: str(batch_id), EPOCH_PROPERTY: str(epoch)}
-    with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
-        for data_file in found.added:
-            snapshot.append_data_file(data_file)
+    stage_batch(transaction, found.added, batch_id=batch_id, epoch=epoch, rewrite=rewrite)
     _forget(transaction, found)
     published = commit(transaction)
     _remove_metadata(published, found)
@@ -75,8 +74,9 @@ def abandon(table: Table, found: Prepared) -> None:
 
 
 def _forget(transaction: Transaction, found: Prepared) -> None:
-    with ManageSnapshots(transaction) as references:
-        references.remove_branch(found.branch)
+    if found.branch in transaction.table_metadata.refs:
+        with ManageSnapshots(transaction) as references:
+            references.remove_branch(found.branch)
     if found.snapshots:
         with ExpireSnapshots(transaction) as snapshots:
             snapshots.by_ids([snapshot.snapshot_id for snapshot in found.snapshots])

@@ -19,11 +19,13 @@ from pyspark.errors import PySparkException
 from domain.errors import ValidationError
 from domain.ingestions.entities import Destination, FormatSpec, Policies, Source, SourceType
 from domain.ports.engine import (
+    NONE_REPLACED,
     BatchEvidence,
     BatchOutcome,
     CommitGuard,
     LoadBatch,
     Preview,
+    Replaced,
     TableSchema,
     TableState,
     TableUnavailableError,
@@ -82,10 +84,12 @@ class SparkEngine:
     async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
         objects = [file.object for file in batch.files]
         async with self._opened(batch.source, batch.grants, objects) as (opened, client):
-            return await SparkBatchLoad(self._tables, self._threads, batch, opened, client).run(guard)
+            return await SparkBatchLoad(self._settings, self._tables, self._threads, batch, opened, client).run(guard)
 
-    async def fence(self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int) -> BatchEvidence | None:
-        return await self._lake.fence(destination, table_uuid=table_uuid, batch_id=batch_id, epoch=epoch)
+    async def fence(
+        self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
+    ) -> BatchEvidence | None:
+        return await self._lake.fence(destination, table_uuid=table_uuid, batch_id=batch_id, epoch=epoch, replaces=replaces)
 
     async def table_state(self, destination: Destination) -> TableState | None:
         return await self._lake.table_state(destination)

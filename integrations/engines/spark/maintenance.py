@@ -6,20 +6,20 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER_ID
 from pyspark.errors import PySparkException
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import TableUnavailableError
-from integrations.engines.embedded.commits import forbid_retries
+from integrations.engines.embedded.commits import commit, forbid_retries
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.maintenance import FEWEST_TO_MERGE, KEPT_AGE, KEPT_SNAPSHOTS, MERGED_FILE_BYTES
+from integrations.engines.embedded.orphans import ORPHAN_AGE
 from integrations.engines.embedded.tables import Tables, catalog_errors
 from integrations.engines.spark.branches import BRANCH_PREFIX, abandon, prepared
 from integrations.engines.spark.client import SparkConnectClient, unavailable
 from integrations.engines.spark.types import literal
 
-ORPHAN_AGE = timedelta(days=3)
-"""Files that no snapshot refers to are removed when they are older; younger ones may be those of a batch under way."""
 BRANCH_AGE = timedelta(days=1)
 """A batch's branch that is older belongs to nobody any more."""
 
@@ -32,6 +32,8 @@ def optimize(client: SparkConnectClient, tables: Tables, destination: Destinatio
             return
         table = forbid_retries(table)
         _sweep_branches(table)
+        if len(destination.sort_by) > 1:
+            _know_the_unsorted_order(table)
     now = datetime.now(UTC)
     name = literal(f"{destination.database}.{destination.table}")
     order = f", strategy => 'sort', sort_order => {literal(_order(destination))}" if destination.sort_by else ""
@@ -53,6 +55,24 @@ def _order(destination: Destination) -> str:
     """One column is sorted by; several are interleaved, so that a filter on any of them reads few files."""
     names = ", ".join(destination.sort_by)
     return f"zorder({names})" if len(destination.sort_by) > 1 else names
+
+
+def _know_the_unsorted_order(table: Table) -> None:
+    """Interleaved files are in none of the table's orders, and Iceberg's writer wants the table to know that one: number 0."""
+    table = table.refresh()
+    if table.metadata.sort_order_by_id(UNSORTED_SORT_ORDER_ID) is not None:
+        return
+    present = table.sort_order()
+    transaction = table.transaction()
+    with transaction.update_sort_order():
+        pass
+    with transaction.update_sort_order() as again:
+        for field in present.fields:
+            name = table.schema().find_column_name(field.source_id)
+            assert name is not None
+            again.asc(name, field.transform, field.null_order)
+    with suppress(CommitConflictError):
+        commit(transaction)
 
 
 def _timestamp(moment: datetime) -> str:

@@ -197,16 +197,24 @@ SILENT: Mapping[str, frozenset[str]] = {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
             *("runs.get_active", "runs.hold_running", "files.count_by_status", "batches.get_abandoned"),
-            *("files.get_known_paths", "files.get_by_path_order"),
+            *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
+            "files.rows_of_earlier_versions",
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
-            *("api_keys.hold_admins",),
+            *("api_keys.hold_admins", "webhooks.get_by_id", "webhooks.get_outgoing"),
         }
     ),
     "the run's own change in the same transaction tells": frozenset(
         {
-            *("ingestions.set_next_due", "ingestions.update_last_run", "ingestions.set_table", "files.record_discovered"),
+            *(
+                "ingestions.set_next_due",
+                "ingestions.expect_data",
+                "ingestions.update_last_run",
+                "ingestions.set_table",
+                "files.record_discovered",
+            ),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),
+            "files.supersede",
         }
     ),
     "who works on what is nobody's news": frozenset(
@@ -215,8 +223,14 @@ SILENT: Mapping[str, frozenset[str]] = {
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),
+    "webhooks are told, and of what is told already": frozenset(
+        {"ingestions.take_lateness", "webhooks.enqueue", "webhooks.record_attempt", "webhooks.requeue"}
+    ),
     "they are not about an ingestion": frozenset(
-        {"outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"}
+        {
+            *("outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"),
+            *("webhooks.create", "webhooks.delete"),
+        }
     ),
 }
 """Methods that are not, by why."""

@@ -111,6 +111,16 @@ class OutboxContract:
             await tx.outbox.add(Topic.INGESTION, subject)
         assert len(await world.directory.take_outbox(10, visible_after_seconds=60)) == 2
 
+    async def test_one_topic_is_taken_and_the_others_wait(self, world: World) -> None:
+        subject = await _added(world)
+        async with world.begin() as tx:
+            await tx.outbox.add(Topic.INGESTION, subject)
+            await tx.outbox.add(Topic.INGESTION, another := uuid4())
+        taken = await world.directory.take_outbox(10, topic=Topic.INGESTION, visible_after_seconds=60)
+        assert [(entry.topic, entry.subject.id) for entry in taken] == [(Topic.INGESTION, subject), (Topic.INGESTION, another)]
+        (left,) = await world.directory.take_outbox(10, visible_after_seconds=60)
+        assert left.topic is Topic.RUN
+
     async def test_tenants_do_not_share_entries(self, world: World) -> None:
         subject = await _added(world)
         async with world.begin(world.other) as tx:

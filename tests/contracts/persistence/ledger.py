@@ -15,6 +15,7 @@ from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome
 from domain.ports.repositories import Discovered, FileSelection
 from domain.relations import ProcessedFileFilter
+from domain.runs.entities import RunStatus
 from domain.states import FILE
 from tests.contracts.persistence.world import World
 from tests.factories import BUCKET, NOW, a_stored_object, failed, loaded, skipped, stored_objects
@@ -440,6 +441,20 @@ class ByHandContract:
         assert [file.id for file in taken][:2] == [bad.id, released.id]
         assert len(taken) == 3
         assert {file.next_retry_at for file in taken} == {None}
+
+    async def test_what_a_run_had_not_come_to_when_it_ended_is_left_too(self, world: World) -> None:
+        ingestion, retry = await world.ingestion(), uuid4()
+        run = await world.run(ingestion, started=True)
+        await world.discover(ingestion, 2)
+        (known, _) = await world.files(ingestion)
+        async with world.begin() as tx:
+            await tx.runs.update_status(run.id, RunStatus.FAILED, at=known.discovered_at - timedelta(seconds=1))
+            assert await tx.files.assign_unloaded(ingestion.id, of_run=run.id, to_run=retry) == 0
+        other = await world.run(ingestion, started=True)
+        async with world.begin() as tx:
+            await tx.runs.update_status(other.id, RunStatus.FAILED, at=known.discovered_at + timedelta(days=1))
+            assert await tx.files.assign_unloaded(ingestion.id, of_run=other.id, to_run=retry) == 2
+            assert await tx.files.count_pending(ingestion.id, at_most=10, assigned_to=retry) == 2
 
     async def test_files_in_other_hands_are_not_assigned(self, world: World) -> None:
         ingestion, first = await world.ingestion(), uuid4()

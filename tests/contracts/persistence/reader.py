@@ -32,7 +32,19 @@ from domain.runs.entities import Run, RunStatus, RunTrigger
 from domain.schema_versions import SchemaVersion
 from tests.contracts.persistence.tenant_scope import RELATIONS
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_principal, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
+from tests.factories import (
+    BUCKET,
+    NOW,
+    a_principal,
+    a_schema_version,
+    a_stored_object,
+    a_webhook,
+    an_api_key,
+    an_event,
+    failed,
+    loaded,
+    skipped,
+)
 
 
 def window(relation: Relation[Any], order: str | None = None, *, limit: int = 100, filter: object = None, **bounds: Any) -> Window:
@@ -252,10 +264,10 @@ class EveryPageContract:
                 assert seen == in_order, (order, limit, backward)
 
 
-async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
-    """An ingestion, a run of it and a file of that, each with five children of a kind, some of them equal in what they are sorted by."""
+async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
+    """An ingestion, a run, a file of that and a webhook, each with five children of a kind, some equal in what they are sorted by."""
     ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
-    ingestion, runs = ingestions[0], []
+    ingestion, runs, webhooks = ingestions[0], [], []
     for number in range(5):
         run = await world.run(ingestion, status=RunStatus.FAILED, queued_at=NOW + timedelta(days=number // 2))
         runs.append(run)
@@ -263,15 +275,19 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int]:
             await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=number + 1))
             key = await tx.api_keys.create(an_api_key(tenant_id=world.tenant.id), bytes([number]) * 32)
             await tx.audit.record(a_principal(world.tenant), "createApiKey", "ApiKey", key.id)
+            hook = a_webhook(tenant_id=world.tenant.id, created_at=NOW + timedelta(days=number // 2))
+            webhooks.append(await tx.webhooks.create(hook, b"sealed", at_most=5))
+            for _ in range(5 if number == 0 else 0):
+                await tx.webhooks.enqueue(an_event())
     await world.discover(ingestion, 5)
     for _ in range(5):
         batch, files = await world.claim(ingestion, run_id=runs[0].id)
         async with world.begin() as tx:
             await tx.files.mark_failed(batch, [failed(file) for file in files], max_retries=9, retry_base_seconds=0)
             await tx.files.requeue_due_failures(ingestion.id, max_retries=9)
-    return ingestion.id, runs[0].id, files[0].id
+    return ingestion.id, runs[0].id, files[0].id, webhooks[0].id
 
 
-def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int]) -> Any:
+def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID]) -> Any:
     name = relation.link.parent if relation.link else relation.parent
-    return {None: None, "ingestion_id": parents[0], "run_id": parents[1], "file_id": parents[2]}[name]
+    return dict(zip(("ingestion_id", "run_id", "file_id", "webhook_id"), parents, strict=True))[name] if name else None

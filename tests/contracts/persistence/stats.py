@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 from hypothesis import strategies as st
 
-from domain.ingestions.entities import Ingestion, Reset
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ledger.stats import Backlog, FileCount, IngestionStats
 from domain.ports.repositories import FileSelection
@@ -157,7 +158,7 @@ Call = Callable[[World, Ingestion, int], Coroutine[Any, Any, None]]
 
 async def _discover(world: World, ingestion: Ingestion, number: int) -> None:
     objects = stored_objects(number % 7, etag=f"v{number % 3}", size_bytes=number)
-    await world.discover(ingestion, objects)
+    await world.discover(ingestion, objects, changed_files=list(ChangedFilePolicy)[number % 3])
 
 
 async def _claim(world: World, ingestion: Ingestion, number: int) -> None:
@@ -179,6 +180,7 @@ async def _mark(world: World, ingestion: Ingestion, number: int) -> None:
             await tx.files.mark_success(batch, [loaded(f, rows=number, **counts) for f in some[:1]], snapshot_id=1)
             await tx.files.mark_failed(batch, [failed(f) for f in some[1:2]], max_retries=3, retry_base_seconds=0)
             await tx.files.mark_skipped(batch, [skipped(f) for f in some[2:]])
+            await tx.files.supersede(batch, [file.id for file in some if file.replaces])
 
 
 async def _release(world: World, ingestion: Ingestion, _: int) -> None:
@@ -237,18 +239,31 @@ async def tell_history(world: World, history: Sequence[Step]) -> IngestionStats:
     for step, number in history:
         await _STEPS[step](world, ingestion, number)
         (stats,) = await world.reader.stats([ingestion.id])
-        files = await world.files(ingestion)
-        assert stats.by_status == _grouped(files), step
+        files = await _versions(world, ingestion)
+        assert stats.by_status == _grouped(file for file in files if not _is_earlier(file)), step
+        earlier = _grouped(file for file in files if _is_earlier(file))
+        assert stats.earlier == replace(next(count for count in earlier if count.status is FileStatus.SUCCESS), earlier=True), step
         waiting = [file for file in files if file.status is FileStatus.PENDING]
         assert stats.backlog.oldest_discovered_at == (waiting[0].discovered_at if waiting else None), step
     while await world.directory.compact_file_counts(3):
         pass
     (compacted,) = await world.reader.stats([ingestion.id])
-    assert compacted.by_status == _grouped(await world.files(ingestion))
+    assert compacted == stats
     return IngestionStats.of(compacted.by_status, oldest_waiting_at=None, last_success_at=None)
 
 
-def _grouped(files: Sequence[ProcessedFile]) -> tuple[FileCount, ...]:
+async def _versions(world: World, ingestion: Ingestion) -> list[ProcessedFile]:
+    """All versions of the ingestion's files, the current ones first."""
+    files = await world.files(ingestion)
+    async with world.begin() as tx:
+        return [*files, *[v for file in files for v in await tx.files.get_earlier_versions(ingestion.id, file.path, limit=100)]]
+
+
+def _is_earlier(file: ProcessedFile) -> bool:
+    return file.status is FileStatus.SUCCESS and not file.current
+
+
+def _grouped(files: Iterable[ProcessedFile]) -> tuple[FileCount, ...]:
     """As GROUP BY would: every file's own fields, summed by status."""
     sums: dict[FileStatus, list[int]] = defaultdict(lambda: [0] * 5)
     for file in files:

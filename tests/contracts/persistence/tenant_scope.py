@@ -16,23 +16,42 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Policies, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
+from domain.notifications.entities import DeliveryStatus, Webhook, WebhookDelivery
 from domain.ports.reader import Reader, Window
 from domain.ports.repositories import Discovered, FileSelection
 from domain.ports.unit_of_work import Topic, UnitOfWork
-from domain.relations import AUDIT_EVENTS, AuditEventFilter, Relation
+from domain.ports.webhooks import Attempt
+from domain.relations import AUDIT_EVENTS, WEBHOOKS, AuditEventFilter, NoFilter, Relation
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.runs.totals import RunTotals
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
 from tests.contracts.persistence.world import World
-from tests.factories import NOW, a_principal, a_run, a_schema_version, a_stored_object, an_api_key, failed, loaded, skipped
+from tests.factories import (
+    NOW,
+    a_principal,
+    a_run,
+    a_schedule,
+    a_schema_version,
+    a_stored_object,
+    a_webhook,
+    an_api_key,
+    an_event,
+    failed,
+    loaded,
+    skipped,
+    stored_objects,
+)
 
 
 @dataclass
 class Victim:
-    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired; `waiting` is PENDING."""
+    """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired, and is to replace an earlier version;
+
+    `waiting` is PENDING.
+    """
 
     ingestion: Ingestion
     reset: Reset
@@ -44,6 +63,9 @@ class Victim:
     failed: ProcessedFile
     version: SchemaVersion
     key: ApiKey
+    webhook: Webhook
+    pending: WebhookDelivery
+    delivered: WebhookDelivery
 
 
 Call = Callable[[UnitOfWork, Victim], Awaitable[Any]]
@@ -67,6 +89,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         NotFoundError,
     ),
     "ingestions.set_next_due": (lambda tx, v: tx.ingestions.set_next_due(v.ingestion.id, None), _NOTHING),
+    "ingestions.expect_data": (lambda tx, v: tx.ingestions.expect_data(v.ingestion.id), _NOTHING),
+    "ingestions.take_lateness": (lambda tx, v: tx.ingestions.take_lateness(v.ingestion.id), False),
     "ingestions.update_last_run": (
         lambda tx, v: tx.ingestions.update_last_run(v.ingestion.id, v.run.id, NOW, consecutive_failures=9),
         _NOTHING,
@@ -97,6 +121,10 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
     "files.get_by_path": (lambda tx, v: tx.files.get_by_path(v.ingestion.id, v.done.path), None),
+    "files.get_replaced": (lambda tx, v: tx.files.get_replaced(v.batch), {}),
+    "files.supersede": (lambda tx, v: tx.files.supersede(v.batch, [v.working.id]), 0),
+    "files.get_earlier_versions": (lambda tx, v: tx.files.get_earlier_versions(v.ingestion.id, v.working.path, limit=10), []),
+    "files.rows_of_earlier_versions": (lambda tx, v: tx.files.rows_of_earlier_versions(v.ingestion.id, [v.working.path]), {}),
     "files.requeue": (lambda tx, v: tx.files.requeue(FileSelection(ids=(v.failed.id,))), 0),
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
     "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
@@ -134,6 +162,19 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "api_keys.get_by_id": (lambda tx, v: tx.api_keys.get_by_id(v.key.id), None),
     "api_keys.hold_admins": (lambda tx, v: tx.api_keys.hold_admins(), []),
     "api_keys.revoke": (lambda tx, v: tx.api_keys.revoke(v.key.id, NOW), None),
+    "webhooks.create": (
+        lambda tx, v: tx.webhooks.create(a_webhook(ingestion_id=v.ingestion.id), b"mine", at_most=100),
+        NotFoundError,
+    ),
+    "webhooks.get_by_id": (lambda tx, v: tx.webhooks.get_by_id(v.webhook.id, for_update=True), None),
+    "webhooks.delete": (lambda tx, v: tx.webhooks.delete(v.webhook.id), False),
+    "webhooks.enqueue": (lambda tx, v: tx.webhooks.enqueue(an_event(ingestion_id=v.ingestion.id), to=v.webhook.id), []),
+    "webhooks.get_outgoing": (lambda tx, v: tx.webhooks.get_outgoing(v.pending.id), None),
+    "webhooks.record_attempt": (
+        lambda tx, v: tx.webhooks.record_attempt(v.pending, Attempt(NOW, DeliveryStatus.DELIVERED, None, 200, None)),
+        False,
+    ),
+    "webhooks.requeue": (lambda tx, v: tx.webhooks.requeue(v.delivered.id, NOW), None),
     "audit.record": (lambda tx, v: tx.audit.record(a_principal(name="mine"), "createRun", "Run", v.run.id), _NOTHING),
 }
 
@@ -167,7 +208,7 @@ class TenantScopeContract:
         victim = await a_victim(world)
         mine, others = world.reader, world.reader_of(world.other.id)
         (trail,) = await world.reader.pages(AUDIT_EVENTS, [None], Window(limit=1, order="NEWEST", filter=AuditEventFilter()))
-        owned = (victim.ingestion, victim.run, victim.working, victim.version, victim.key)
+        owned = (victim.ingestion, victim.run, victim.working, victim.version, victim.key, victim.webhook, victim.pending)
         entities = (*owned, *await world.attempts(victim.done), *(edge.node for edge in trail.edges))
         assert {type(entity) for entity in entities} >= {relation.entity for relation in RELATIONS}
         for entity in entities:
@@ -185,7 +226,7 @@ class TenantScopeContract:
         async with world.begin() as tx:
             await tx.runs.update_status(victim.run.id, RunStatus.SUCCESS, at=NOW)
         whose, ever = [victim.ingestion.id], (NOW - timedelta(days=1), NOW + timedelta(days=1))
-        assert [stats.files for stats in await mine.stats(whose)] == [4]
+        assert [stats.files for stats in await mine.stats(whose)] == [5]
         assert await others.stats(whose) == await others.stats([uuid4()])
         assert [totals.runs for totals in await mine.run_totals(whose, *ever)] == [1]
         assert await others.run_totals(whose, *ever) == [RunTotals()]
@@ -193,7 +234,8 @@ class TenantScopeContract:
 
 def _parent(relation: Relation[Any], victim: Victim) -> Any:
     parent = relation.link.parent if relation.link else relation.parent
-    return {None: None, "ingestion_id": victim.ingestion.id, "run_id": victim.run.id, "file_id": victim.done.id}[parent]
+    parents = {"ingestion_id": victim.ingestion, "run_id": victim.run, "file_id": victim.done, "webhook_id": victim.webhook}
+    return None if parent is None else parents[parent].id
 
 
 async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
@@ -206,9 +248,17 @@ async def _as_the_other(world: World, call: Call, victim: Victim) -> Any:
 
 
 async def a_victim(world: World) -> Victim:
-    ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW)
+    # Whose data are late at once.
+    late = {"schedule": a_schedule(), "policies": Policies(late_after_seconds=0)}
+    ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW, **late)
     run = await world.run(ingestion, started=True, due_at=NOW)
-    await world.discover(ingestion, 4)
+    outdated = a_stored_object("changed.json")
+    await world.discover(ingestion, [outdated])
+    loading, [earlier] = await world.claim(ingestion, run_id=run.id)
+    async with world.begin() as tx:
+        await tx.files.mark_success(loading, [loaded(earlier)], snapshot_id=1)
+    objects = stored_objects(4)
+    await world.discover(ingestion, objects[:2])
     settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
     async with world.begin() as tx:
         reset = Reset(uuid4(), remove_rows=True)
@@ -221,9 +271,16 @@ async def a_victim(world: World) -> Victim:
         await tx.idempotency_keys.claim("create", "key", "fingerprint", ingestion.id)
         key = await tx.api_keys.create(an_api_key(tenant_id=ingestion.tenant_id), b"1" * 32)
         await tx.audit.record(a_principal(world.tenant, name="theirs"), "createApiKey", "ApiKey", key.id)
+        webhook = await tx.webhooks.create(a_webhook(ingestion_id=ingestion.id), b"theirs", at_most=100)
+        [delivered] = await tx.webhooks.enqueue(an_event(ingestion_id=ingestion.id))
+        await tx.webhooks.record_attempt(delivered, Attempt(NOW, DeliveryStatus.DELIVERED, None, 200, None))
+        [pending] = await tx.webhooks.enqueue(an_event(ingestion_id=ingestion.id))
+        await tx.ingestions.expect_data(ingestion.id)
+    await world.discover(ingestion, [replace(outdated, etag="v2")], changed_files=ChangedFilePolicy.REPLACE)
+    await world.discover(ingestion, objects[2:])
     batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
     waiting = (await world.files(ingestion))[3]
-    return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, key)
+    return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, key, webhook, pending, delivered)
 
 
 async def _everything(world: World, victim: Victim) -> list[Any]:
@@ -238,9 +295,18 @@ async def _everything(world: World, victim: Victim) -> list[Any]:
             await tx.idempotency_keys.claim("create", "key", "fingerprint", uuid4()),
             await tx.api_keys.get_by_id(victim.key.id),
             await tx.api_keys.hold_admins(),
+            await tx.files.get_replaced(victim.batch),
+            await tx.files.get_earlier_versions(victim.ingestion.id, victim.working.path, limit=10),
+            await tx.files.rows_of_earlier_versions(victim.ingestion.id, [victim.working.path]),
+            await tx.webhooks.get_by_id(victim.webhook.id),
+            await tx.webhooks.get_outgoing(victim.pending.id),
         ]
+        assert all(own)
+    late = await world.directory.late_ingestions(10)
+    deliveries = await world.reader.by_ids(WebhookDelivery, [victim.pending.id, victim.delivered.id])
+    webhooks = await world.reader.counts(WEBHOOKS, [None], NoFilter())
     trail = await world.reader.counts(AUDIT_EVENTS, [None], AuditEventFilter())
     entries = await world.directory.take_outbox(100, visible_after_seconds=0)
     outbox = [(entry.id, entry.revision) for entry in entries if entry.subject.tenant_id == world.tenant.id]
     attempts = [await world.attempts(file) for file in await world.files(victim.ingestion)]
-    return [own, trail, outbox, attempts, await world.files(victim.ingestion)]
+    return [own, late, deliveries, webhooks, trail, outbox, attempts, await world.files(victim.ingestion)]

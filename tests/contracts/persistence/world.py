@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
-from domain.ingestions.entities import Ingestion
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion
 from domain.ledger.entities import Batch, FileAttempt, FileStatus, ProcessedFile
 from domain.ports.object_store import StoredObject
 from domain.ports.reader import Reader, Window
@@ -48,10 +48,16 @@ class World:
                 run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=lease_seconds)
             return run
 
-    async def discover(self, ingestion: Ingestion, objects: Sequence[StoredObject] | int) -> list[StoredObject]:
+    async def discover(
+        self,
+        ingestion: Ingestion,
+        objects: Sequence[StoredObject] | int,
+        *,
+        changed_files: ChangedFilePolicy = ChangedFilePolicy.IGNORE,
+    ) -> list[StoredObject]:
         found = stored_objects(objects) if isinstance(objects, int) else list(objects)
         async with self.unit_of_work(ingestion.tenant_id) as tx:
-            await tx.files.record_discovered(ingestion.id, found)
+            await tx.files.record_discovered(ingestion.id, found, changed_files=changed_files)
         return found
 
     async def open_batch(self, ingestion: Ingestion, *, run_id: UUID | None = None, lease_seconds: float = 60) -> Batch:
@@ -66,7 +72,7 @@ class World:
             return opened, list(await tx.files.claim(opened, max_files=files, max_bytes=2**40))
 
     async def files(self, ingestion: Ingestion) -> list[ProcessedFile]:
-        """All of the ingestion's current files, by id."""
+        """All of the ingestion's files, each as its current version, by id."""
         async with self.unit_of_work(ingestion.tenant_id) as tx:
             return list(await tx.files.get_processed_files(ingestion.id, status=list(FileStatus), limit=100_000))
 

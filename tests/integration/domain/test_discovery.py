@@ -35,7 +35,7 @@ def discovery(bench: Workbench, stores: ConfiguredObjectStores) -> FileDiscovery
 async def start(bench: Workbench, bucket: S3Bucket, **source: object) -> tuple[Ingestion, Run]:
     fields = {"path": f"s3://{bucket.name}/in/", "credential": "owner"} | source
     ingestion = await bench.ingestion(source=a_source(**fields))
-    return ingestion, await bench.run(await bench.queue(ingestion))
+    return ingestion, await bench.start(ingestion)
 
 
 @pytest.mark.scenario(119, 141)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from tests.contracts.engine_contract import EngineContract
+from tests.contracts.replacing import ReplacingContract
 
 
 class TestEmbeddedEngine(EngineContract):
+    pass
+
+
+class TestReplacing(ReplacingContract):
     pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from domain.errors import LeaseLostError
 from domain.ingestions.entities import Destination
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
+from integrations.engines.embedded.orphans import ORPHAN_AGE, remove_orphans
 from integrations.object_store.stores import ConfiguredObjectStores
 from tests.contracts.engine_contract import EngineContract, lines
 from tests.fixtures.engine_bench import EngineBench, open_guard
@@ -72,6 +74,25 @@ class TestEmbeddedEngineOnPostgresAndS3(EngineContract):
 
         await bench.engine.drop_table(bench.destination)
         assert keys_under(s3_bucket, "warehouse/") == []
+
+    async def test_what_was_left_behind_goes_once_it_is_old(
+        self, bench: EngineBench, s3_bucket: S3Bucket, settings: EmbeddedEngineSettings
+    ) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        await bench.load()
+        known = keys_under(s3_bucket, "warehouse/")
+        orphans = [f"warehouse/lake/flights/{name}" for name in ("data/abc/data_0.parquet", "metadata/x-m0.avro")]
+        for key in orphans:
+            s3_bucket.server.client.put_object(Bucket=s3_bucket.name, Key=key, Body=b"left behind")
+        catalog = SqlCatalog("autoloader", uri=settings.catalog_uri, warehouse=settings.warehouse, **settings.catalog_properties)
+        table = catalog.load_table(("lake", "flights"))
+
+        assert remove_orphans(table, now=datetime.now(UTC) + ORPHAN_AGE / 2) == 0
+        assert remove_orphans(table, now=datetime.now(UTC) + 2 * ORPHAN_AGE) == 2
+
+        assert sorted(keys_under(s3_bucket, "warehouse/")) == sorted(known)
+        assert bench.rows("id") == [1]
+        catalog.engine.dispose()
 
     async def test_a_lost_lease_leaves_no_data_files(self, bench: EngineBench, s3_bucket: S3Bucket) -> None:
         bench.land("a.json", lines({"id": 1}))

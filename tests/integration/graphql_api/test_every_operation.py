@@ -16,6 +16,7 @@ from strawberry.types import get_object_definition
 from domain.access.entities import ApiKey, AuditEvent
 from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, FileStatus, ProcessedFile
+from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
@@ -60,8 +61,14 @@ async def victim(api: Api) -> Victim:
             FileAttempt: await connection.scalar(select(file_attempts.c.id).limit(1)),
             SchemaVersion: await connection.scalar(select(schema_versions.c.id)),
         }
+    url, events = "https://receiver.example/", "[RUN_FAILED]"
+    hook = f'createWebhook(input: {{url: "{url}", events: {events}}}) {{ ... on CreatedWebhook {{ webhook {{ id }} }} }}'
+    webhook = (await admin.data(f"mutation {{ {hook} }}"))["createWebhook"]["webhook"]["id"]
+    trial = f'testWebhook(id: "{webhook}") {{ ... on WebhookDelivery {{ id }} }}'
+    delivery = (await admin.data(f"mutation {{ {trial} }}"))["testWebhook"]["id"]
     trail = await admin.data("{ auditEvents { nodes { id } } }")
     ids = {entity: encode_id(entity, key) for entity, key in keys.items()}
+    ids |= {Webhook: webhook, WebhookDelivery: delivery}
     ids |= {ApiKey: made["createApiKey"]["apiKey"]["id"], AuditEvent: trail["auditEvents"]["nodes"][0]["id"]}
     return Victim(admin, {kind: ids[entity] for kind, (entity, _) in KINDS.items()})
 

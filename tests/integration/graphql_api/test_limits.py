@@ -35,12 +35,12 @@ async def test_what_costs_too_much_is_refused_before_anything_runs(api: Api, sta
         statements.watch(api.database)
         with statements.exactly(1):  # the key
             answer = await client.send(PAGE, {"n": 10}, **NEW)
-    message = "The operation costs 11, more than 10: ask for shorter pages, or for less below them."
+    message = "The operation costs 12, more than 10: ask for shorter pages, or for less below them."
     assert (answer.status, answer.body) == (
         400,
         {
             "errors": [{"message": message, "extensions": {"code": "LIMIT_EXCEEDED"}}],
-            "extensions": {"cost": {"requested": 11, "limit": 10}},
+            "extensions": {"cost": {"requested": 12, "limit": 10}},
         },
     )
 
@@ -78,7 +78,7 @@ async def test_an_operation_that_was_refused_takes_nothing_from_the_bucket(api: 
     async with limited(api, Limits(operation_cost=20, rate=CostRate(1, 25, lambda: 0.0))) as client:
         for _ in range(5):
             assert (await client.send(PAGE, {"n": 100}, **NEW)).status == 400
-        assert (await client.send(PAGE, {"n": 19}, **NEW)).status == 200
+        assert (await client.send(PAGE, {"n": 17}, **NEW)).status == 200
 
 
 async def test_questions_about_the_schema_can_be_turned_off(api: Api) -> None:

@@ -16,8 +16,8 @@ from sqlalchemy import insert, update
 from domain.runs.entities import RunStatus
 from graphql_api.schema import schema
 from persistence.mapping import values_of
-from persistence.tables import file_attempts, ingestions, processed_files, runs, schema_versions
-from tests.factories import NOW, a_run, a_schema_version
+from persistence.tables import file_attempts, ingestions, processed_files, runs, schema_versions, webhooks
+from tests.factories import NOW, a_run, a_schema_version, a_webhook, an_event
 from tests.fixtures.api import Api, Client
 from tests.fixtures.statements import Statements
 from tests.integration.graphql_api.test_reads import fill
@@ -28,6 +28,10 @@ ROUTES: Mapping[str, tuple[str, int]] = {
     "Query": ("%s", 0),
     "ApiKeyConnection": ("apiKeys { %s }", 1),
     "AuditEventConnection": ("auditEvents { %s }", 1),
+    "WebhookConnection": ("webhooks(first: $first) { %s }", 1),
+    "Webhook": ("webhooks(first: $first) { nodes { %s } }", 1),
+    "WebhookDelivery": ("webhooks(first: $first) { nodes { deliveries(first: 1) { nodes { %s } } } }", 2),
+    "WebhookDeliveryConnection": ("webhooks(first: $first) { nodes { deliveries(first: 1) { %s } } }", 2),
     "IngestionConnection": ("ingestions(first: $first) { %s }", 1),
     "Ingestion": ("ingestions(first: $first) { nodes { %s } }", 1),
     "Run": ("ingestions(first: $first) { nodes { runs(first: 1) { nodes { %s } } } }", 2),
@@ -46,6 +50,7 @@ EXPECTED: Mapping[str, int] = {
     "Query.auditEvents": 1,
     "Query.ingestions": 1,
     "Query.runs": 1,
+    "Query.webhooks": 1,
     "ApiKeyConnection.totalCount": 1,
     "AuditEventConnection.totalCount": 1,
     "FileAttempt.run": 1,
@@ -69,6 +74,12 @@ EXPECTED: Mapping[str, int] = {
     "RunConnection.totalCount": 1,
     "SchemaVersion.run": 1,
     "SchemaVersionConnection.totalCount": 1,
+    "Webhook.deliveries": 1,
+    "Webhook.ingestion": 1,
+    "WebhookConnection.totalCount": 1,
+    "WebhookDelivery.ingestion": 1,
+    "WebhookDelivery.run": 1,
+    "WebhookDeliveryConnection.totalCount": 1,
 }
 """Schema coordinate of a field -> the statements that it costs beside the way to its parents."""
 
@@ -127,13 +138,18 @@ async def _fill(api: Api, client: Client) -> None:
         a_run(tenant_id=client.tenant.id, ingestion_id=ingestion.id, queued_at=NOW - timedelta(days=1), ended_at=NOW) for ingestion in made
     ]
     versions = [a_schema_version(tenant_id=client.tenant.id, ingestion_id=run.ingestion_id, run_id=run.id) for run in referred]
+    hooks = [a_webhook(tenant_id=client.tenant.id, ingestion_id=ingestion.id) for ingestion in made]
     async with api.database.begin() as connection:
         await connection.execute(insert(runs), [values_of(run) | {"status": RunStatus.CANCELLED} for run in referred])
         await connection.execute(insert(schema_versions), [values_of(version, without=("id",)) for version in versions])
+        await connection.execute(insert(webhooks), [values_of(hook) | {"secret": b"sealed"} for hook in hooks])
         for run in referred:
             newer = (runs.c.ingestion_id == run.ingestion_id, runs.c.id != run.id)
             await connection.execute(update(runs).where(*newer).values(retry_of_id=run.id))
             for table in (processed_files, file_attempts):
                 await connection.execute(update(table).where(table.c.ingestion_id == run.ingestion_id).values(run_id=run.id))
             await connection.execute(update(ingestions).where(ingestions.c.id == run.ingestion_id).values(last_run_id=run.id))
+    async with api.services.webhooks._unit_of_work(client.tenant.id) as tx:
+        for run in referred:
+            await tx.webhooks.enqueue(an_event(ingestion_id=run.ingestion_id, run_id=run.id))
     await client.data('mutation { createApiKey(input: {name: "made", role: VIEWER}) { __typename } }')

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from domain.ingestions.entities import Ingestion
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion
 from domain.ports.reader import Window
 from domain.ports.unit_of_work import UnitOfWork
 from domain.relations import INGESTION_FILES, INGESTION_RUNS, RUNS, ProcessedFileFilter, Relation, RunFilter
@@ -93,6 +93,7 @@ def scans(plans: list[dict[str, Any]]) -> set[str]:
 @pytest.mark.scenario(138)
 async def test_the_ledgers_statements_go_by_its_indexes(database: AsyncEngine, database_url: str, filled: Ingestion) -> None:
     batch, listed = a_batch(tenant_id=filled.tenant_id, ingestion_id=filled.id), stored_objects(5_000)
+    changed = stored_objects(50, etag="v2")
     calls: list[tuple[Callable[[UnitOfWork], Awaitable[object]], set[str]]] = [
         (lambda tx: tx.files.record_discovered(filled.id, listed), {"Index Only Scan on uq_processed_files_current"}),
         (lambda tx: tx.files.count_pending(filled.id, at_most=10**6), {"Index Scan on ix_processed_files_pending"}),
@@ -101,6 +102,22 @@ async def test_the_ledgers_statements_go_by_its_indexes(database: AsyncEngine, d
         (
             lambda tx: tx.files.claim(batch, max_files=5_000, max_bytes=2**40),
             {"Index Scan on ix_processed_files_pending", "Index Scan on pk_processed_files"},
+        ),
+        (
+            lambda tx: tx.files.record_discovered(filled.id, changed, changed_files=ChangedFilePolicy.REPLACE),
+            {"Index Only Scan on uq_processed_files_current", "Index Scan on uq_processed_files_current"},
+        ),
+        (
+            lambda tx: tx.files.get_replaced(batch),
+            {"Index Scan on ix_processed_files_in_work", "Index Scan on ix_processed_files_earlier"},
+        ),
+        (
+            lambda tx: tx.files.supersede(batch, [1, 2, 3]),
+            {"Index Scan on pk_processed_files", "Index Scan on ix_processed_files_earlier"},
+        ),
+        (
+            lambda tx: tx.files.rows_of_earlier_versions(filled.id, [file.path for file in changed]),
+            {"Index Scan on ix_processed_files_earlier"},
         ),
     ]
     for call, expected in calls:

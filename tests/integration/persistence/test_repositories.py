@@ -12,6 +12,8 @@ from tests.contracts.persistence.reader import EveryPageContract, NodesContract,
 from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
+from tests.contracts.persistence.versions import VersionContract
+from tests.contracts.persistence.webhooks import LatenessContract, WebhookRepositoryContract
 
 
 class TestApiKeys(ApiKeyRepositoryContract):
@@ -43,6 +45,10 @@ class TestLookups(LookupContract):
 
 
 class TestMarks(MarkContract):
+    pass
+
+
+class TestVersions(VersionContract):
     pass
 
 
@@ -103,4 +109,12 @@ class TestActivityOfEveryMethod(ActivityOfEveryMethodContract):
 
 
 class TestNotifications(NotificationsContract):
+    pass
+
+
+class TestWebhooks(WebhookRepositoryContract):
+    pass
+
+
+class TestLateness(LatenessContract):
     pass

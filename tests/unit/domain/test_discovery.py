@@ -27,7 +27,7 @@ async def listed(bench: Workbench, source: Source | None = None, **asked: Any) -
 
 
 async def a_running_run(bench: Workbench, ingestion: Any) -> Run:
-    return await bench.run(await bench.queue(ingestion))
+    return await bench.start(ingestion)
 
 
 class TestListing:

@@ -1,4 +1,6 @@
-"""Whatever workers, crashes, leases and files do, in whatever order: a file's rows are in the table exactly as the ledger says.
+"""Whatever workers, crashes, leases and files do, in whatever order: a file's rows are in the table exactly as the ledger says, and
+
+the versions whose rows they are exactly those that the policy for changed files says.
 
 Workers run as far as the machine lets them: to one of the engine's hooks, where they may be killed, or taken for dead and then
 wake up. Between the steps, the ledger and the table are compared.
@@ -7,7 +9,8 @@ wake up. Between the steps, the ledger and the table are compared.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import settings
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from domain.errors import LeaseLostError
-from domain.ingestions.entities import Ingestion
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, Policies
 from domain.ledger.entities import BatchStatus, FileStatus, ProcessedFile
 from domain.ports.engine import LoadBatch, TableUnavailableError
 from domain.runs.entities import Run, RunStatus
@@ -24,8 +27,11 @@ from tests.fakes.database import FakeDatabase
 from tests.fakes.scripted_engine import ROWS
 from tests.workbench import Workbench, make_fake_workbench
 
+IGNORE = ChangedFilePolicy.IGNORE
 HOOKS = ("at_start", "before_commit", "after_commit")
-NAMES = st.sampled_from("abcdef")
+NAMES = st.sampled_from("abcd")
+POLICIES = st.sampled_from(ChangedFilePolicy)
+WHAT = st.sampled_from(["good", "bad", "empty"])
 WHICH = st.integers(0, 2)
 
 
@@ -48,13 +54,19 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.alive: list[Worker] = []
         """Those that have not ended and have not been killed; each stands at a hook."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(policy=POLICIES)
+    def begin(self, policy: ChangedFilePolicy) -> None:
         self.bench: Workbench = self.do(make_fake_workbench(self.database))
-        self.ingestion: Ingestion = self.do(self.bench.ingestion())
+        self.ingestion: Ingestion = self.do(self.bench.ingestion(policies=Policies(changed_files=policy)))
+        self.policies = {policy}
+        """All that there have been so far."""
         for hook in HOOKS:
             setattr(self.bench.engine, hook, self._stop_at(hook))
-        self.land("a", 1)
+        for name in "abc":
+            self.land(name, 1)
+        self.work(0)
+        while self.alive:
+            self.go_on(0, 1)
 
     def teardown(self) -> None:
         for task in asyncio.all_tasks(self.loop):
@@ -87,15 +99,34 @@ class ExactlyOnce(RuleBasedStateMachine):
     def land(self, name: str, version: int) -> None:
         self.bench.land(name, content=b"x" * version)
 
-    @rule(name=NAMES, bad=st.booleans())
-    def turn(self, name: str, bad: bool) -> None:
-        if bad:
-            self.bench.engine.bad[BUCKET + name] = "not JSON"
-        else:
-            self.bench.engine.bad.pop(BUCKET + name, None)
+    @precondition(lambda self: len(self.alive) < 3)
+    @rule(names=st.sets(NAMES, min_size=1), version=st.integers(2, 3), what=WHAT, hooks=st.integers(0, 4))
+    def change_and_work(self, names: set[str], version: int, what: str, hooks: int) -> None:
+        """A load of files that have changed, which rules that know nothing of each other come upon seldom."""
+        for name in sorted(names):
+            self.land(name, version)
+            self.turn(name, what)
+        self.work(hooks)
+
+    @rule(name=NAMES, what=WHAT)
+    def turn(self, name: str, what: str) -> None:
+        """What is in the file, as the engine reads it from now on."""
+        engine, path = self.bench.engine, BUCKET + name
+        engine.bad.pop(path, None)
+        engine.empty.discard(path)
+        if what == "bad":
+            engine.bad[path] = "not JSON"
+        elif what == "empty":
+            engine.empty.add(path)
+
+    @rule(policy=POLICIES)
+    def decide_otherwise(self, policy: ChangedFilePolicy) -> None:
+        """The policy for changed files becomes another; runs that are under way keep theirs."""
+        self.policies.add(policy)
+        self.ingestion = replace(self.ingestion, policies=Policies(changed_files=policy))
 
     @precondition(lambda self: len(self.alive) < 3)
-    @rule(hooks=st.integers(0, 2))
+    @rule(hooks=st.integers(0, 4))
     def work(self, hooks: int) -> None:
         """Another worker begins, whatever the others do: the ledger alone keeps them apart."""
 
@@ -108,15 +139,15 @@ class ExactlyOnce(RuleBasedStateMachine):
                 run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
             return Worker(run)
 
-        async def load(worker: Worker) -> None:
+        async def load(worker: Worker, ingestion: Ingestion) -> None:
             bench = self.bench
-            await bench.discovery.discover(self.ingestion, bench.tenant.grants, worker.run)
+            await bench.discovery.discover(ingestion, bench.tenant.grants, worker.run)
             async with bench.unit_of_work(bench.tenant.id) as tx:
-                await tx.files.requeue_due_failures(self.ingestion.id, max_retries=100)
-            await bench.processor.process_files(worker.run, self.ingestion, bench.tenant.grants)
+                await tx.files.requeue_due_failures(ingestion.id, max_retries=100)
+            await bench.processor.process_files(worker.run, ingestion, bench.tenant.grants)
 
         worker: Worker = self.do(start())
-        worker.task = self.loop.create_task(load(worker))
+        worker.task = self.loop.create_task(load(worker, self.ingestion))
         # How it ended is looked at by who sets it going, if anybody does.
         worker.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self.by_task[worker.task] = worker
@@ -176,15 +207,31 @@ class ExactlyOnce(RuleBasedStateMachine):
     @invariant()
     def rows_are_in_the_table_once_or_not_at_all(self) -> None:
         for file in self._files():
-            loads = self._loads(file)
-            if file.status is FileStatus.SUCCESS:
-                assert loads == 1, file
-                assert file.rows == ROWS
-            elif file.status is FileStatus.PROCESSING:
-                assert loads <= 1, file
+            if file.status is FileStatus.PROCESSING:
                 assert self.database.state.batches[file.batch_id].status is BatchStatus.CLAIMED  # type: ignore[index]  # in work
+                assert self._loads(file) <= 1, file
+            elif file.status is FileStatus.SUCCESS:
+                assert file.rows == ROWS
+                replacing = self._replacing(file)
+                if replacing is None:
+                    assert self._loads(file) == 1, file
+                else:
+                    # A bad file has left the old rows, an empty one has taken them out and brought none.
+                    assert self._loads(file) + self._loads(replacing) <= 1, file
             else:
-                assert loads == 0, file
+                assert self._loads(file) == 0, file
+
+    @invariant()
+    def versions_are_those_that_the_policy_says(self) -> None:
+        for path, versions in self._versions().items():
+            assert [file.current for file in versions] == [False] * (len(versions) - 1) + [True], path
+            loaded = [file for file in versions if file.status is FileStatus.SUCCESS]
+            if ChangedFilePolicy.APPEND not in self.policies:
+                assert len(loaded) <= 1, versions
+            if ChangedFilePolicy.REPLACE not in self.policies:
+                assert FileStatus.SUPERSEDED not in {file.status for file in versions}
+            if self.policies == {ChangedFilePolicy.IGNORE}:
+                assert len(versions) == 1, versions
 
     @invariant()
     def counters_add_up(self) -> None:
@@ -208,7 +255,15 @@ class ExactlyOnce(RuleBasedStateMachine):
         for file in self._files():
             # A file whose retries are used up waits for a person, though it may have been mended meanwhile.
             may_have_failed = file.path in self.bench.engine.bad or file.next_retry_at is None
-            assert file.status is FileStatus.SUCCESS or (may_have_failed and file.status is FileStatus.FAILED), file
+            if file.current:
+                done = (FileStatus.SUCCESS, FileStatus.SKIPPED)
+                assert file.status in done or (may_have_failed and file.status is FileStatus.FAILED), file
+                as_listed = self.bench.stores.objects[file.path].etag == file.etag
+                assert as_listed or (file.status is FileStatus.SUCCESS and self.ingestion.policies.changed_files is IGNORE), file
+            table = self.bench.engine.tables.get(self.ingestion.destination.key)
+            assert (table.rows_of(file.path) if table else 0) == sum(
+                version.rows or 0 for version in self._versions()[file.path] if version.status is FileStatus.SUCCESS
+            ), file
 
     def _worker(self, which: int) -> Worker:
         return self.alive[which % len(self.alive)]
@@ -224,10 +279,29 @@ class ExactlyOnce(RuleBasedStateMachine):
     def _files(self) -> list[ProcessedFile]:
         return list(self.database.state.files.values())
 
-    def _loads(self, file: ProcessedFile) -> int:
+    def _versions(self) -> dict[str, list[ProcessedFile]]:
+        """By path, the oldest first."""
+        versions: dict[str, list[ProcessedFile]] = defaultdict(list)
+        for file in sorted(self._files(), key=lambda file: file.id):
+            versions[file.path].append(file)
+        return versions
+
+    def _replacing(self, file: ProcessedFile) -> ProcessedFile | None:
+        """The version whose commit may have taken the file's rows out, and which nobody has marked yet."""
         table = self.bench.engine.tables.get(self.ingestion.destination.key)
-        return table.loads_of(file.path) if table else 0
+        current = self._versions()[file.path][-1]
+        in_work = current.status is FileStatus.PROCESSING and current.replaces
+        committed = table is not None and any(snapshot.batch_id == current.batch_id for snapshot in table.snapshots)
+        return current if in_work and committed else None
+
+    def _loads(self, file: ProcessedFile) -> int:
+        """How many commits of this version there are in the table: those of any batch that it was ever in."""
+        table = self.bench.engine.tables.get(self.ingestion.destination.key)
+        if table is None:
+            return 0
+        batches = {load.batch_id for load in self.bench.engine.loads if file.id in {each.file_id for each in load.files}}
+        return sum(snapshot.batch_id in batches and file.path in snapshot.rows for snapshot in table.snapshots)
 
 
 TestExactlyOnce = ExactlyOnce.TestCase
-TestExactlyOnce.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestExactlyOnce.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Policies
 from domain.ledger.explanation import ExplainRequest, ExplanationService, FileExplanation, FileState
+from domain.ports.repositories import FileSelection
 from domain.runs.entities import RunStatus, RunTrigger
 from tests.contracts.persistence.world import World, make_world
-from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed, skipped
+from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed, loaded, skipped
 from tests.fakes.clock import FakeClock
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
@@ -202,3 +203,41 @@ async def test_a_path_outside_the_source_is_not_looked_for(desk: Desk) -> None:
     outside = a_stored_object("s3://elsewhere/a.json").path
     explanation = await desk.explain(ingestion, outside)
     assert (explanation.state, explanation.at_source) == (FileState.OUTSIDE_SOURCE, None)
+
+
+async def test_what_becomes_of_a_loaded_file_that_has_changed(desk: Desk) -> None:
+    for policy, becomes in {
+        ChangedFilePolicy.IGNORE: "the policy for changed files lets it be",
+        ChangedFilePolicy.APPEND: f"its rows are added to those by the policy for changed files; {BY_HAND}no schedule fires",
+        ChangedFilePolicy.REPLACE: f"its rows take the place of those by the policy for changed files; {BY_HAND}no schedule fires",
+    }.items():
+        ingestion = await desk.world.ingestion(policies=Policies(changed_files=policy))
+        await desk.world.discover(ingestion, [desk.stores.put(PATH, b"old")])
+        batch, [file] = await desk.world.claim(ingestion)
+        async with desk.world.begin() as tx:
+            await tx.files.mark_success(batch, [loaded(file, rows=3)], snapshot_id=1)
+        desk.stores.put(PATH, b"new")
+        state, said = await desk.said(ingestion)
+        assert (state, said.partition("; ")[2]) == (FileState.LOADED_THEN_CHANGED, f"it has been overwritten since, and {becomes}")
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (ChangedFilePolicy.APPEND, "the 3 rows of earlier versions stay in the table"),
+        (ChangedFilePolicy.REPLACE, "until it is loaded, the 3 rows of earlier versions stay in the table"),
+    ],
+)
+async def test_a_new_version_says_what_is_there_meanwhile(desk: Desk, policy: ChangedFilePolicy, said: str) -> None:
+    ingestion = await waiting(desk)
+    batch, [first] = await desk.world.claim(ingestion)
+    async with desk.world.begin() as tx:
+        await tx.files.mark_success(batch, [loaded(first, rows=3)], snapshot_id=1)
+    await desk.world.discover(ingestion, [desk.stores.put(PATH, b"new")], changed_files=policy)
+    explained = await desk.explain(ingestion)
+    assert (explained.state, explained.explanation) == (FileState.WAITING, f"{BY_HAND}no schedule fires; {said}")
+    assert [version.id for version in explained.earlier_versions] == [first.id]
+    async with desk.world.begin() as tx:
+        await tx.files.skip(FileSelection(ingestion_id=ingestion.id), reason="not this one")
+    explained = await desk.explain(ingestion)
+    assert explained.explanation == "it was left out: not this one; the 3 rows of earlier versions stay in the table"

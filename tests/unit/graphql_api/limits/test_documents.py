@@ -13,6 +13,7 @@ from graphql.validation.rules import overlapping_fields_can_be_merged
 from graphql_api.limits.depth import MAX_DEPTH
 from graphql_api.limits.documents import (
     MAX_ALIASES,
+    MAX_COMMENTS,
     MAX_DIRECTIVES,
     MAX_FIELD_DIRECTIVES,
     MAX_FIELDS,
@@ -131,7 +132,20 @@ def test_what_tools_and_people_send_is_far_from_that(monkeypatch: pytest.MonkeyP
 
 def test_more_tokens_than_the_limit_are_refused() -> None:
     [problem] = _problems("{" + " __typename" * MAX_TOKENS + "}")
-    assert f"more than {MAX_TOKENS} tokens" in problem.message
+    message = f"Document contains more than {MAX_TOKENS} tokens. Parsing aborted."
+    assert (problem.message, problem.extensions) == (message, {"code": "LIMIT_EXCEEDED"})
+
+
+def test_more_comments_than_the_limit_are_refused() -> None:
+    [problem] = _problems("#\n" * (MAX_COMMENTS + 1) + "{ __typename }")
+    message = f"Document contains more than {MAX_COMMENTS} comments. Parsing aborted."
+    assert (problem.message, problem.extensions) == (message, {"code": "LIMIT_EXCEEDED"})
+    assert _problems("#\n" * MAX_COMMENTS + "{ __typename }") == []
+
+
+def test_what_a_document_says_of_itself_is_no_limit() -> None:
+    [problem] = _problems('{ __typename(" Parsing aborted.") }')
+    assert (problem.message, problem.extensions) == ("Syntax Error: Expected Name, found String ' Parsing aborted.'.", {})
 
 
 @pytest.mark.parametrize(
