@@ -179,8 +179,7 @@ def spark_serve(
     async def main() -> None:
         server = LocalSparkServer(home / "spark", present_jars(jar_folder()), token=kept_token(token), port=port, memory=memory)
         try:
-            # In this thread: the server does not outlive the one that has started it.
-            facts = server.start()
+            facts = await asyncio.to_thread(server.start)
             console.print(
                 f"Spark Connect answers. For the other commands:\n  export AUTOLOADER_SPARK_CONNECT_URL={facts.url}", soft_wrap=True
             )

@@ -69,7 +69,7 @@ class LocalSparkServer:
                 start_new_session=True,
             )
         try:
-            return SparkFacts(f"sc://localhost:{self._started()}", self._token)
+            return SparkFacts(f"sc://localhost:{self._started(self._keeper)}", self._token)
         except BaseException:
             self.stop()
             raise
@@ -101,15 +101,14 @@ class LocalSparkServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _started(self) -> int:
+    def _started(self, keeper: subprocess.Popen[bytes]) -> int:
         """The port, once the log tells it."""
-        assert self._keeper is not None
         deadline = time.monotonic() + READY_SECONDS
         while True:
             if found := _STARTED.search(self.log.read_bytes()):
                 return int(found[1])
-            if self._keeper.poll() is not None:
-                raise SparkServerError(f"Spark ended with {self._keeper.returncode} while it was starting; {self.log} tells why")
+            if keeper.poll() is not None:
+                raise SparkServerError(f"Spark ended with {keeper.returncode} while it was starting; {self.log} tells why")
             if time.monotonic() > deadline:
                 raise SparkServerError(f"Spark did not start within {READY_SECONDS:.0f} seconds; {self.log} tells how far it came")
             time.sleep(_POLL_SECONDS)

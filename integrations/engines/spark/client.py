@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -74,10 +75,10 @@ class SparkConnectClient:
         return True
 
     def interrupt(self) -> None:
-        """Stop what the server does for this session; from any thread."""
+        """Have the server stop what it does for this session; from any thread, and without waiting for it."""
         session = self._session
         if session is not None and not session.is_stopped:
-            session.interruptAll()
+            threading.Thread(target=_interrupt, args=(session,), name="spark-interrupt", daemon=True).start()
 
     def close(self) -> None:
         """Let the server forget the session."""
@@ -134,6 +135,12 @@ class _Deadline(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
         return continuation(details._replace(timeout=details.timeout or self._seconds), request)
+
+
+def _interrupt(session: SparkSession) -> None:
+    # A server that does not hear of it is gone, or ends the work by itself when the session has been idle.
+    with suppress(Exception):
+        session.interruptAll()
 
 
 def _end(session: SparkSession) -> None:

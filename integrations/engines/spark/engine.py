@@ -143,7 +143,7 @@ class SparkEngine:
         self, source: Source, grants: Grants, objects: Sequence[StoredObject]
     ) -> AsyncIterator[tuple[OpenedSource, SparkConnectClient]]:
         store = self._stores.open(source, grants)
-        credential = self._stores.s3_credential(source, grants) if source.type is SourceType.S3 else None
+        credential = await self._threads.run(self._stores.s3_credential, source, grants) if source.type is SourceType.S3 else None
         folder = Path(await self._threads.run(tempfile.mkdtemp, dir=self._settings.staging_dir, prefix="spark-"))
         try:
             async with self._client(grants) as client:
