@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -64,6 +65,9 @@ class Frames(Protocol):
         ...
 
 
+_GLOB = re.compile(r"[\\{}\[\]*?]")
+
+
 class SparkSource:
     """How Spark reads the files of one batch: the URI of each by index, and options that may be secret."""
 
@@ -77,10 +81,10 @@ class SparkSource:
 
     def read(self, format_: str, files: Sequence[LoadFile], *, schema: str | None = None, **options: str) -> DataFrame:
         """Exactly these files: no name is a pattern."""
-        reader = self.session.read.format(format_).options(**self._options | options | {"__globPaths__": "false"})
+        reader = self.session.read.format(format_).options(**self._options | options)
         if schema is not None:
             reader = reader.schema(schema)
-        return reader.load([self._uris[file.index] for file in files])
+        return reader.load([_GLOB.sub(r"\\\g<0>", self._uris[file.index]) for file in files])
 
     def index_of(self, written: str) -> int:
         """The file behind a URI in a row."""

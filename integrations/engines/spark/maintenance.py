@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from pyiceberg.table import Table
-from pyiceberg.table.sorting import UNSORTED_SORT_ORDER_ID
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, UNSORTED_SORT_ORDER_ID
+from pyiceberg.table.update import AddSortOrderUpdate
 from pyspark.errors import PySparkException
 
 from domain.ingestions.entities import Destination
@@ -62,15 +63,9 @@ def _know_the_unsorted_order(table: Table) -> None:
     table = table.refresh()
     if table.metadata.sort_order_by_id(UNSORTED_SORT_ORDER_ID) is not None:
         return
-    present = table.sort_order()
     transaction = table.transaction()
-    with transaction.update_sort_order():
-        pass
-    with transaction.update_sort_order() as again:
-        for field in present.fields:
-            name = table.schema().find_column_name(field.source_id)
-            assert name is not None
-            again.asc(name, field.transform, field.null_order)
+    # There is no public way to add an order without making it the table's.
+    transaction._apply((AddSortOrderUpdate(sort_order=UNSORTED_SORT_ORDER),))
     with suppress(CommitConflictError):
         commit(transaction)
 
