@@ -114,7 +114,11 @@ class SparkBatchLoad:
         existing = None if self._table is None else user_columns(self._table.schema())
         loading = SparkLoading(self._source.spark, self._batch.format, self._rules)
         try:
-            loading.read(self._files, existing)
+            try:
+                loading.read(self._files, existing)
+            except PySparkException:
+                if not loading.fail_unreadable():
+                    raise
         except PySparkException as error:
             raise self._failed(error) from error
         except UnsupportedTypeError as error:
@@ -137,23 +141,39 @@ class SparkBatchLoad:
         with catalog_errors():
             self._make_room(self._loading)
         assert self._table is not None
-        name = self._table_name
         try:
-            session = self._client.connect()
-            self._branched = True
-            session.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {identifier(self._branch)}")
-            self._loading.append(f"{name}.branch_{self._branch}", self._batch)
-            counted = session.sql(
-                f"SELECT {SOURCE_FILE_COLUMN}, count(*) FROM {name} VERSION AS OF {literal(self._branch)}"
-                f" WHERE {BATCH_ID_COLUMN} = {literal(str(self._batch.batch_id))} GROUP BY 1"
-            )
-            rows = dict(map(tuple, counted.collect()))
+            counted = self._append(self._loading)
         except PySparkException as error:
-            raise self._failed(error) from error
+            try:
+                found = self._loading.fail_unreadable()
+            except PySparkException:
+                found = False
+            if not found:
+                raise self._failed(error) from error
+            self._write_again()
+            return
         with catalog_errors():
             self._table = self._table.refresh()
             self._prepared = prepared(self._table, self._branch)
-        self._compare(rows)
+        self._compare(counted)
+
+    def _append(self, loading: SparkLoading) -> dict[str, int]:
+        """The rows of each path on the branch."""
+        name, session = self._table_name, self._client.connect()
+        self._branched = True
+        session.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {identifier(self._branch)}")
+        loading.append(f"{name}.branch_{self._branch}", self._batch)
+        counted = session.sql(
+            f"SELECT {SOURCE_FILE_COLUMN}, count(*) FROM {name} VERSION AS OF {literal(self._branch)}"
+            f" WHERE {BATCH_ID_COLUMN} = {literal(str(self._batch.batch_id))} GROUP BY 1"
+        )
+        return dict(map(tuple, counted.collect()))
+
+    def _write_again(self) -> None:
+        """Without the files that have failed since."""
+        self._discard()
+        if self._open_rows:
+            self._write()
 
     def _make_room(self, loading: SparkLoading) -> None:
         """The table, with the columns that the batch brings: an additive commit of its own, which may be repeated."""
@@ -181,9 +201,7 @@ class SparkBatchLoad:
             return
         for file in wrong:
             file.fail(f"{file.rows} rows were read, but {counted.get(file.path, 0)} were written: did the file change?", transient=True)
-        self._discard()
-        if self._open_rows:
-            self._write()
+        self._write_again()
 
     def _replaces(self) -> Replaced:
         """The rows that go with this load: files that cannot be loaded replace nothing."""

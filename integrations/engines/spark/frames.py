@@ -95,7 +95,9 @@ class SparkSource:
     def named_in(self, text: str) -> int | None:
         """The file that an error of Spark's names, if it names one of these."""
         plain = _plain(text)
-        return next((index for uri, index in self._index_of.items() if uri in plain or uri.removeprefix("file://") in plain), None)
+        named = [uri for uri in self._index_of if uri in plain or uri.removeprefix("file://") in plain]
+        # One name may begin with another.
+        return self._index_of[max(named, key=len)] if named else None
 
 
 def _plain(written: str) -> str:

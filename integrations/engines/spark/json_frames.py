@@ -24,11 +24,13 @@ from integrations.engines.spark.types import from_variants, identifier, literal
 _ROW = "__autoloader_row"
 _PARSED = "__autoloader_parsed"
 _FIELDS = "__autoloader_fields"
+_BOM = "\ufeff"
 _END = "the end of the line"
 """Follows each line into the parser, which would pass over whatever comes after the first value."""
-_PARSED_SQL = f"try_parse_json(concat('[', regexp_replace({RAW}, '^\\\\uFEFF', ''), ',\"{_END}\"]'))"
+_BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
+_PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 _WHOLE_SQL = f"try_variant_get({_PARSED}, '$[1]', 'string') = '{_END}'"
-_BLANK = r"^[\s\uFEFF]*$"
+_FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class JsonFrames:
         if numbered:
             rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", RAW)
         return (
-            rows.where(f"NOT {RAW} RLIKE {literal(_BLANK)}")
+            rows.where(_FILLED_SQL)
             .selectExpr("*", f"{_PARSED_SQL} AS {_PARSED}")
             .selectExpr(URI, PLACE, RAW, f"CASE WHEN {_WHOLE_SQL} THEN variant_get({_PARSED}, '$[0]', 'variant') END AS {_ROW}")
         )
@@ -120,7 +122,7 @@ class JsonFrames:
         each = f"transform(coalesce({elements}, array(CAST(NULL AS VARIANT))), (e, n) -> struct(e, n))"
         return (
             read.selectExpr(f"_metadata.file_path AS {URI}", f"value AS {RAW}")
-            .where(f"NOT {RAW} RLIKE {literal(_BLANK)}")
+            .where(_FILLED_SQL)
             .selectExpr(URI, f"{_PARSED_SQL} AS {_PARSED}")
             .selectExpr(URI, f"explode({each}) AS element")
             .selectExpr(URI, f"CAST(element.n + 1 AS BIGINT) AS {PLACE}", f"to_json(element.e) AS {RAW}", f"element.e AS {_ROW}")

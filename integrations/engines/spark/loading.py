@@ -17,7 +17,7 @@ from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
 from integrations.engines.spark.columnar_frames import ColumnarFrames
 from integrations.engines.spark.csv_frames import CsvFrames
-from integrations.engines.spark.frames import URI, Frames, SparkSource
+from integrations.engines.spark.frames import RAW, URI, Frames, SparkSource
 from integrations.engines.spark.json_frames import JsonFrames
 from integrations.engines.spark.settlement import settle, stored_rows
 from integrations.engines.spark.types import identifier, literal
@@ -32,16 +32,34 @@ class SparkLoading:
         self._format = format_
         self._rules = rules
         self.files: Sequence[LoadFile] = ()
+        self._existing: Mapping[str, pa.DataType] | None = None
         self.target = TargetColumns(None, (), rules.evolution)
         self._frames = _frames(source, format_, rules)
 
     def read(self, files: Sequence[LoadFile], existing: Mapping[str, pa.DataType] | None) -> None:
         """Decide for each file whether it is loaded, and the columns that the table needs for that."""
-        self.files = files
+        self.files, self._existing = files, existing
         isolating(files, self._source, self._frames.survey)
+        self._settle()
+
+    def fail_unreadable(self) -> bool:
+        """After Spark has failed: read every value of every file, fail the files that cannot be read, and settle the others anew."""
+        before = sum(file.is_open for file in self.files)
+        isolating(self.files, self._source, self._read_all)
+        if sum(file.is_open for file in self.files) == before:
+            return False
+        self._settle()
+        return True
+
+    def _read_all(self, files: Sequence[LoadFile]) -> None:
+        for frame in self._frames.frames(files):
+            frame.rows.selectExpr(f"sum(length({RAW}))").collect()
+
+    def _settle(self) -> None:
+        files = self.files
         while True:
             # Anew each time: what only failed files have brought is not to become a column.
-            self.target = TargetColumns(existing, self._format.hints, self._rules.evolution)
+            self.target = TargetColumns(self._existing, self._format.hints, self._rules.evolution)
             self._frames.offer([file for file in files if file.is_open], self.target)
             if not any(file.is_open for file in files) or not settle(self._source, self._frames, files, self.target, self._rules):
                 return

@@ -12,6 +12,8 @@ SESSION_SETTINGS: Mapping[str, str] = {
     # Files are named one by one. A job that lists them in parallel, and a partition for each, cost more than reading them.
     "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",
     "spark.sql.files.openCostInBytes": "65536",
+    # Aggregates keep a small state for each file; with more than 128 of them Spark would sort all rows by file instead.
+    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
     # A file that cannot be read, or has gone, is an error and not a silence.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",

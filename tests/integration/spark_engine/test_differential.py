@@ -234,6 +234,21 @@ async def test_files_that_describe_themselves(both: Both, format_: FormatType) -
     assert len(both.same_tables()) == 4
 
 
+async def test_a_damaged_page_fails_its_file_alone(both: Both) -> None:
+    rows = pa.table({"id": pa.array(range(1000)), "name": [f"name {number}" for number in range(1000)]})
+    for name in ("good.parquet", "damaged.parquet"):
+        pq.write_table(rows, both.spark.folder / name, write_page_checksum=True, compression="none", use_dictionary=False)
+    content = bytearray((both.spark.folder / "damaged.parquet").read_bytes())
+    place = content.index(b"name 500")
+    content[place : place + 4] = b"EMAN"
+    both.land("damaged.parquet", bytes(content))
+
+    outcomes = await both.load(format=FormatType.PARQUET)
+
+    assert {name: outcome.rows for name, outcome in outcomes.items()} == {"good.parquet": 1000, "damaged.parquet": 0}
+    both.same_tables()
+
+
 async def test_parquet_files_that_differ(both: Both) -> None:
     folder = both.spark.folder
     pq.write_table(pa.table({"id": pa.array([1], pa.int32()), "name": ["x"]}), folder / "a.parquet")
