@@ -205,7 +205,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 settings.max_operation_cost,
                 CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
                 settings.operation_timeout_seconds,
-                settings.introspection,
+                introspection=settings.introspection,
                 documents={} if settings.documents is None else read_manifest(settings.documents, schema._schema),
                 free_documents_role=settings.free_documents_role,
             ),

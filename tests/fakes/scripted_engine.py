@@ -35,11 +35,12 @@ ROWS = 10
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`batch_id` is None for a fence."""
+    """`batch_id` is None for a fence. Of an `expired` one no more is known than its rows tell."""
 
     id: int
     batch_id: UUID | None
     rows: dict[str, int]
+    expired: bool = False
 
 
 @dataclass
@@ -60,6 +61,18 @@ class Table:
             replace(s, rows={path: rows for path, rows in s.rows.items() if s.batch_id not in replaces.get(path, frozenset())})
             for s in self.snapshots
         ]
+
+    def expire(self) -> None:
+        """All snapshots but the newest."""
+        self.snapshots = [replace(snapshot, expired=True) for snapshot in self.snapshots[:-1]] + self.snapshots[-1:]
+
+    def evidence_of(self, batch_id: UUID, replaces: Replaced) -> BatchEvidence | None:
+        found = next((snapshot for snapshot in self.snapshots if snapshot.batch_id == batch_id), None)
+        snapshot_id = found.id if found and not found.expired else None
+        if snapshot_id is None and not any(snapshot.expired for snapshot in self.snapshots):
+            return None
+        rows, gone = found.rows if found else {}, frozenset(replaces.keys() - self.having(replaces))
+        return BatchEvidence(snapshot_id, rows, gone) if snapshot_id is not None or rows or gone else None
 
     def loads_of(self, path: str) -> int:
         """How many commits brought rows of the path."""
@@ -132,9 +145,8 @@ class ScriptedEngine:
             raise TableMissingError("there is no table")
         if table_uuid not in (None, table.uuid):
             raise TableReplacedError("this is another table")
-        found = next((snapshot for snapshot in table.snapshots if snapshot.batch_id == batch_id), None)
         table.snapshots.append(Snapshot(next(self._ids), None, {}))
-        return BatchEvidence(found.id, found.rows, frozenset(replaces.keys() - table.having(replaces))) if found else None
+        return table.evidence_of(batch_id, replaces)
 
     async def table_state(self, destination: Destination) -> TableState | None:
         self._check_available()
