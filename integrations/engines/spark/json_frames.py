@@ -13,7 +13,7 @@ from domain.ingestions.entities import BadRowPolicy
 from domain.ingestions.formats import JsonLayout, JsonOptions
 from integrations.engines.embedded.batch_files import LoadFile, excerpt
 from integrations.engines.embedded.casts import Cast
-from integrations.engines.embedded.column_types import is_struct, struct_fields
+from integrations.engines.embedded.column_types import DOUBLE, is_struct, struct_fields
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.type_merging import unify
@@ -27,6 +27,8 @@ _FIELDS = "__autoloader_fields"
 _BOM = "\ufeff"
 _END = "the end of the line"
 """Follows each line into the parser, which would pass over whatever comes after the first value."""
+_HUGE = r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{300})"
+"""What may be a number beyond a double's limits."""
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 _PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 _WHOLE_SQL = f"try_variant_get({_PARSED}, '$[1]', 'string') = '{_END}'"
@@ -43,6 +45,7 @@ class _Survey:
     first_bad_place: int | None
     last_is_bad: bool
     not_utf8: int
+    huge: int
     bytes: int
     type: pa.DataType | None
     names: Sequence[str]
@@ -58,6 +61,7 @@ class JsonFrames:
         self._rules = rules
         self._arrays: set[int] = set()
         self._types: dict[int, dict[str, pa.DataType]] = {}
+        self._huge: set[int] = set()
 
     def survey(self, files: Sequence[LoadFile]) -> None:
         if self._options.layout is JsonLayout.ARRAY:
@@ -102,7 +106,8 @@ class JsonFrames:
         fields = f"try_variant_get({_ROW}, '$', {literal(struct)})"
         rows = rows.selectExpr(URI, PLACE, RAW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
-        return Frame(rows, files, types, columns, _cast, "({0} IS NULL OR is_variant_null({0}))", unit)
+        cast = _cast if any(file.index in self._huge for file in files) else _cast_finite
+        return Frame(rows, files, types, columns, cast, "({0} IS NULL OR is_variant_null({0}))", unit)
 
     def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
         read = self._source.read("text", files, lineSep="\n")
@@ -150,6 +155,8 @@ class JsonFrames:
 
     def _judge(self, file: LoadFile, found: _Survey, unit: str) -> None:
         file.rows_read = found.rows
+        if found.huge:
+            self._huge.add(file.index)
         types = struct_fields(found.type) if found.type is not None and is_struct(found.type) else {}
         self._types[file.index] = {name: types[name] for name in [*found.names, *types] if name in types}
         complaint = f"{unit} {found.first_bad_place}: it is not a JSON object: {excerpt(found.first_bad or '')}"
@@ -168,6 +175,13 @@ def _cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) 
     return from_variant(value, observed, target, lenient=hinted)
 
 
+def _cast_finite(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    """Where every number is one that a double can hold: nobody has to look at each again."""
+    if observed == target == DOUBLE:
+        return Cast(f"try_variant_get({value}, '$', 'double')")
+    return _cast(value, observed, target, hinted)
+
+
 def _columns(bad: str, *, numbered: bool) -> list[Any]:
     from pyspark.sql.connect import functions as F
 
@@ -179,6 +193,7 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
             "first_bad": f"min_by(left({RAW}, 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
             "last_is_bad": f"max_by({bad}, {PLACE})",
+            "huge": f"count_if({RAW} RLIKE {literal(_HUGE)})",
             "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
             "bytes": f"sum(octet_length({RAW}) + 1)",
             "type": f"schema_of_variant_agg({_ROW})",

@@ -11,7 +11,7 @@ from pyspark.sql.connect import functions as F
 
 from domain.ingestions.entities import FormatSpec, FormatType
 from domain.ingestions.formats import CsvOptions, JsonOptions
-from domain.ports.engine import BATCH_ID_COLUMN, BATCH_ID_PROPERTY, EPOCH_PROPERTY, SOURCE_FILE_COLUMN, LoadBatch
+from domain.ports.engine import BATCH_ID_COLUMN, BATCH_ID_PROPERTY, EPOCH_PROPERTY, RESCUED_DATA_COLUMN, SOURCE_FILE_COLUMN, LoadBatch
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
@@ -81,7 +81,8 @@ class SparkLoading:
         ]
         known = self._source.session.createDataFrame(paths, f"{URI} string, path string")
         provenance = rows.join(F.broadcast(known), URI)
-        columns = [identifier(name) for name in rows.columns if name != URI]
+        # Not asked of the DataFrame: that would have Spark look at every file again.
+        columns = [identifier(name) for name in [*self.target.columns, *([RESCUED_DATA_COLUMN] if self._rules.rescues else [])]]
         batch_id = f"{literal(str(batch.batch_id))} AS {BATCH_ID_COLUMN}"
         stored = provenance.selectExpr(*columns, f"path AS {SOURCE_FILE_COLUMN}", batch_id)
         writer = stored.writeTo(table)

@@ -128,6 +128,18 @@ async def test_json_under_the_policies(both: Both, bad_rows: BadRowPolicy, evolu
     both.same_tables()
 
 
+async def test_numbers_beyond_a_doubles_limits(both: Both) -> None:
+    both.land("a.json", lines({"id": 1, "price": 1.5}))
+    await both.load("a.json")
+    both.land("b.json", '{"id": 2, "price": 1e400}\n')
+    both.land("c.json", '{"id": 3, "price": 1.5e100}\n{"id": 4, "price": -2}\n')
+
+    outcomes = await both.load("b.json", "c.json")
+
+    assert [outcome.status for outcome in outcomes.values()] == ["FAILED", "LOADED"]
+    both.same_tables()
+
+
 async def test_compressed_files(both: Both) -> None:
     whole = gzip.compress(lines({"id": 1}, {"id": 2}).encode())
     both.land("good.json.gz", whole)
