@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(RUN)/python -m pytest
 
-.PHONY: help install demo up test lint format typecheck schema migration roles scenarios bench chaos clean
+.PHONY: help install demo up test lint format typecheck schema migration roles scenarios bench chaos spark-jars clean
 
 help: ## What can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -17,7 +17,7 @@ install: $(INSTALLED) ## Install what is needed into .venv, from uv.lock
 $(INSTALLED): pyproject.toml uv.lock
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(RUN)/uv || $(RUN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(RUN)/uv sync --frozen --quiet --python $(RUN)/python
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(RUN)/uv sync --frozen --extra spark --quiet --python $(RUN)/python
 	@touch $@
 
 demo: $(INSTALLED) ## The main job on real data, in the terminal
@@ -25,6 +25,9 @@ demo: $(INSTALLED) ## The main job on real data, in the terminal
 
 up: $(INSTALLED) ## Serve the API with the embedded stack; data stays in .autoloader
 	@$(RUN)/autoloader up
+
+spark-jars: $(INSTALLED) ## Fetch what Spark needs beside itself from Maven Central, once for all checkouts
+	@$(RUN)/autoloader spark jars
 
 test: lint ## All checks and the whole test-suite
 	$(PYTEST) -n auto --dist worksteal tests

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 from uuid import uuid4
 
 import httpx
@@ -34,6 +35,7 @@ from domain.activity.feed import ActivityFeed
 from domain.backlog import Backlog
 from domain.clock import SystemClock
 from domain.costs.estimator import CostEstimator
+from domain.errors import UnavailableError
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType
 from domain.ingestions.exploration import ExplorationService
@@ -56,7 +58,7 @@ from domain.ports.orchestrator import Orchestrator
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
-from domain.system import SystemService
+from domain.system import Probe, SystemService
 from domain.tenants import Grants, Tenant
 from graphql_api.authentication import Authentication
 from graphql_api.context import Services
@@ -85,6 +87,9 @@ from persistence.migrations.revisions import newest_is_present, newest_revision
 from persistence.reader import SqlReader
 from persistence.row_security import DIRECTORY_ROLE, TENANT_ROLE
 from persistence.unit_of_work import SqlUnitOfWorkFactory
+
+if TYPE_CHECKING:
+    from integrations.engines.spark.engine import SparkEngine
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +162,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock)
-        engines: dict[EngineType, Engine] = {EngineType.EMBEDDED: engine}
+        spark = await stack.enter_async_context(_spark(settings, database_url, staging, engine, stores))
+        engines = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
@@ -188,7 +194,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             authentication=Authentication(directory, key_usage, await stack.enter_async_context(_tokens(settings))),
             api_keys=observed(ApiKeyService(unit_of_work, clock), telemetry),
             webhooks=observed(WebhookService(unit_of_work, sender, seal, clock), telemetry),
-            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints), telemetry),
+            ingestions=observed(IngestionService(unit_of_work, stores, clock, checkpoints, frozenset(engines)), telemetry),
             refreshes=observed(refreshes, telemetry),
             exploration=observed(ExplorationService(discovery, engines, costs, clock), telemetry),
             costs=costs,
@@ -197,16 +203,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
             schema_changes=observed(SchemaChangeService(unit_of_work, clock), telemetry),
-            system=observed(
-                SystemService(
-                    {
-                        "database": lambda: _database_version(database),
-                        "engine": engine.version,
-                        "orchestrator": orchestrator.version,
-                    }
-                ),
-                telemetry,
-            ),
+            system=observed(SystemService(_probes(database, engine, spark, orchestrator)), telemetry),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
             limits=Limits(
                 settings.max_operation_cost,
@@ -242,6 +239,36 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         yield Application(
             settings, database, directory, services, pipeline, engine, for_flows, background, measuring.metrics, revision, backlog
         )
+
+
+@contextlib.asynccontextmanager
+async def _spark(
+    settings: Settings, database_url: str, staging: Path, embedded: EmbeddedEngine, stores: ConfiguredObjectStores
+) -> AsyncIterator[SparkEngine | None]:
+    if settings.spark_connect_url is None:
+        yield None
+        return
+    spark = spark_engine(settings, database_url, staging, embedded, stores)
+    try:
+        yield spark
+    finally:
+        await spark.close()
+
+
+def _probes(database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine | None, orchestrator: Orchestrator) -> dict[str, Probe]:
+    return {
+        "database": lambda: _database_version(database),
+        "engine": embedded.version,
+        **({"spark": spark.version} if spark else {}),
+        "orchestrator": orchestrator.version,
+    }
+
+
+class _Engines(dict[EngineType, Engine]):
+    """An ingestion may have been created when there was an engine that is not configured any more."""
+
+    def __missing__(self, engine: EngineType) -> NoReturn:
+        raise UnavailableError(f"the ingestion needs the {engine} engine, and none is configured")
 
 
 async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:
@@ -315,6 +342,21 @@ def engine_settings(settings: Settings, database_url: str, staging: Path) -> Emb
         threads=settings.engine_threads,
         memory_limit=settings.engine_memory,
     )
+
+
+def spark_engine(
+    settings: Settings, database_url: str, staging: Path, embedded: EmbeddedEngine, stores: ConfiguredObjectStores
+) -> SparkEngine:
+    """Raises `UnavailableError` where the extra is not installed. Spark itself need not be there yet."""
+    try:
+        from integrations.engines.spark.engine import SparkEngine
+        from integrations.engines.spark.settings import SparkServer
+    except ImportError:
+        raise UnavailableError("AUTOLOADER_SPARK_CONNECT_URL is set, but autoloader's extra 'spark' is not installed") from None
+    assert settings.spark_connect_url is not None
+    token = settings.spark_token
+    server = SparkServer(settings.spark_connect_url, token.get_secret_value() if token else None)
+    return SparkEngine(server, engine_settings(settings, database_url, staging), embedded, stores)
 
 
 def credential(given: CredentialSettings) -> S3Credential:

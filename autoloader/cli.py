@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 schema_app = typer.Typer(no_args_is_help=True, help="The API's contract.")
 app.add_typer(schema_app, name="schema")
+spark_app = typer.Typer(no_args_is_help=True, help="A local Spark, the second engine.")
+app.add_typer(spark_app, name="spark")
 console = Console()
 
 SCHEMA_FILE = Path("schema.graphql")
@@ -163,6 +165,51 @@ def export_schema(
         SCHEMA_FILE.write_text(sdl())
     elif not SCHEMA_FILE.exists() or SCHEMA_FILE.read_text() != sdl():
         _stop("schema.graphql is not the schema of the code: run 'make schema' and commit it")
+
+
+@spark_app.command("jars")
+def spark_jars() -> None:
+    """Fetch the jars that Spark needs into the user's cache, with Maven."""
+    from autoloader.spark.errors import SparkServerError
+    from autoloader.spark.jars import fetch_jars, jar_folder
+
+    try:
+        fetched = fetch_jars(jar_folder())
+    except SparkServerError as error:
+        _stop(str(error))
+    console.print(f"{len(fetched)} jars in {jar_folder()}", highlight=False)
+
+
+@spark_app.command("serve")
+def spark_serve(
+    port: Annotated[int, typer.Option(help="The port on loopback; 0 picks a free one.")] = 15002,
+    memory: Annotated[str, typer.Option(help="Spark's heap, in Java's notation.")] = "1g",
+) -> None:
+    """Serve Spark Connect on this machine until Ctrl-C, for development and tests."""
+    from autoloader.spark.errors import SparkServerError
+    from autoloader.spark.jars import jar_folder, present_jars
+    from autoloader.spark.server import LocalSparkServer, kept_token
+
+    home = _settings().home.absolute()
+    token = home / "spark.token"
+
+    async def main() -> None:
+        server = LocalSparkServer(home / "spark", present_jars(jar_folder()), token=kept_token(token), port=port, memory=memory)
+        try:
+            facts = await asyncio.to_thread(server.start)
+            console.print(
+                f"Spark Connect answers. For the other commands:\n  export AUTOLOADER_SPARK_CONNECT_URL={facts.url}", soft_wrap=True
+            )
+            console.print(f"  export AUTOLOADER_SPARK_TOKEN=$(cat {token})\nCtrl-C stops it.", soft_wrap=True)
+            await asyncio.to_thread(server.wait)
+            raise SparkServerError(f"Spark has ended; {server.log} tells why")
+        finally:
+            server.stop()
+
+    try:
+        _run(main())
+    except SparkServerError as error:
+        _stop(str(error))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from autoloader.application import credential, engine_settings
+from autoloader.application import credential, engine_settings, spark_engine
 from autoloader.embedded.errors import EmbeddedPostgresInUseError
 from autoloader.orchestration import prefect_connection
 from autoloader.settings import CredentialSettings, Settings
@@ -58,6 +58,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
             if database.good:
                 yield await _look("migrations", partial(_migrations, opened))
                 yield await _look("catalog", partial(_catalog, settings, url))
+                if settings.spark_connect_url is not None:
+                    yield await _look("spark", partial(_spark, settings, url))
         yield await _look("warehouse", partial(_warehouse, settings))
         if settings.prefect_api_url is not None:
             yield await _look("Prefect", partial(_prefect, settings))
@@ -101,6 +103,18 @@ async def _catalog(settings: Settings, url: str) -> str:
     finally:
         await engine.close()
     return "Iceberg's SQL catalog answers"
+
+
+async def _spark(settings: Settings, url: str) -> str:
+    stores = ConfiguredObjectStores({})
+    embedded = EmbeddedEngine(engine_settings(settings, url, settings.home), stores)
+    spark = spark_engine(settings, url, settings.home, embedded, stores)
+    try:
+        return f"{await spark.version()} at {settings.spark_connect_url}"
+    finally:
+        await spark.close()
+        await embedded.close()
+        stores.close()
 
 
 async def _warehouse(settings: Settings) -> str:

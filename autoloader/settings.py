@@ -98,6 +98,13 @@ class Settings(BaseSettings):
     prefect_port: int = Field(default=0, ge=0, le=65_535, description="The port of a local Prefect server; 0 picks a free one.")
     engine_threads: int = Field(default=2, ge=1, le=64, description="Threads with which files are parsed.")
     engine_memory: str = Field(default="2GB", description="Memory that parsing may use.")
+    spark_connect_url: str | None = Field(
+        default=None,
+        # No token in it: AUTOLOADER_SPARK_TOKEN carries what lets us in.
+        pattern=r"^sc://[^\s/;@]+(/;use_ssl=true)?$",
+        description="A Spark Connect server, as sc://host:15002; the SPARK engine is refused unless set.",
+    )
+    spark_token: SecretStr | None = Field(default=None, description="What the Spark Connect server asks for.")
     batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")

@@ -39,12 +39,12 @@ def settings_in(place: Path, **credentials: CredentialSettings) -> Settings:
 class BenchStack:
     application: Application
     principal: Principal
+    database_url: str
 
-    async def create(self, source: dict[str, Any], format: dict[str, Any], policies: dict[str, Any] | None = None) -> Ingestion:
+    async def create(self, source: dict[str, Any], format: dict[str, Any], **more: Any) -> Ingestion:
         """An ingestion into a table of its own."""
         name = f"bench_{next(_numbers)}"
-        given = {"name": name, "source": source, "format": format, "destination": {"database": "bench", "table": name}}
-        given |= {"policies": policies or {}}
+        given = {"name": name, "source": source, "format": format, "destination": {"database": "bench", "table": name}} | more
         return await self.application.services.ingestions.create_ingestion(self.principal, IngestionCreate.parse(given))
 
     async def queue(self, ingestion: Ingestion) -> Run:
@@ -72,4 +72,4 @@ _numbers = itertools.count(1)
 @asynccontextmanager
 async def bench_stack(settings: Settings) -> AsyncIterator[BenchStack]:
     async with database(settings) as url, open_application(settings, url) as application:
-        yield BenchStack(application, Principal(await application.ensure_local_tenant(), Role.ADMIN))
+        yield BenchStack(application, Principal(await application.ensure_local_tenant(), Role.ADMIN), url)

@@ -34,7 +34,7 @@ _COLUMNS = {
 
 async def measure(report: Report, place: Path) -> None:
     landing = place / "landing"
-    size = await asyncio.to_thread(_write, landing)
+    size = await asyncio.to_thread(write_files, landing)
     async with bench_stack(settings_in(place)) as stack:
         waiting: list[Run] = []
         done: list[Run] = []
@@ -60,7 +60,8 @@ async def measure(report: Report, place: Path) -> None:
     report.target("2,000 JSON files, to DuckDB's time", timings.ratio("Autoloader to Iceberg", "DuckDB to one Parquet file"), TARGET, "x")
 
 
-def _write(landing: Path) -> int:
+def write_files(landing: Path) -> int:
+    """The files; their size in bytes."""
     landing.mkdir()
     chance = random.Random(20130101)
     agents = [f"Mozilla/5.0 Firefox/{version}.0" for version in range(90, 140)]

@@ -24,7 +24,7 @@ async def measure(report: Report, place: Path) -> None:
     landing = place / "landing"
     landing.mkdir()
     async with bench_stack(settings_in(place)) as stack:
-        ingestion = await stack.create({"type": "LOCAL", "path": str(landing)}, {"type": "JSON"}, {"changed_files": "REPLACE"})
+        ingestion = await stack.create({"type": "LOCAL", "path": str(landing)}, {"type": "JSON"}, policies={"changed_files": "REPLACE"})
         for batch in range(BATCHES):
             for file in range(FILES_PER_BATCH):
                 # Names that say nothing of when a file came, so that each data file's paths reach over all the others'.

@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.s3_server",
     "tests.fixtures.scenario_markers",
     "tests.fixtures.spans",
+    "tests.fixtures.spark",
     "tests.fixtures.statements",
     # Last, for it imports others of them, which pytest is to have seen before.
     "tests.fixtures.chaos",

@@ -281,7 +281,7 @@ class PoliciesInput(InputModel):
 
 
 class ExecutionInput(InputModel):
-    engine: Annotated[EngineType, _only(EngineType.EMBEDDED, "the {} engine")] = EngineType.EMBEDDED
+    engine: EngineType = EngineType.EMBEDDED
     cluster_size: ClusterSize = ClusterSize.SMALL
     mode: Annotated[ExecutionMode, _only(ExecutionMode.BATCH, "{} mode")] = ExecutionMode.BATCH
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from uuid import UUID, uuid4
 
 from domain.clock import Clock
-from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, ValidationError
+from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, UnsupportedError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import Destination, Ingestion, IngestionStatus, Reset, Schedule, Source
+from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, SchemaEvolution, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
@@ -26,17 +26,31 @@ def fingerprint(input: InputModel) -> str:
 
 
 class IngestionService:
-    def __init__(self, unit_of_work: UnitOfWorkFactory, stores: ObjectStores, clock: Clock, checkpoints: Checkpoints) -> None:
+    """`engines` are those that this installation has."""
+
+    def __init__(
+        self,
+        unit_of_work: UnitOfWorkFactory,
+        stores: ObjectStores,
+        clock: Clock,
+        checkpoints: Checkpoints,
+        engines: Collection[EngineType] = (EngineType.EMBEDDED,),
+    ) -> None:
         self._unit_of_work = unit_of_work
         self._stores = stores
         self._clock = clock
         self._checkpoints = checkpoints
+        self._engines = engines
 
     async def create_ingestion(self, principal: Principal, input: IngestionCreate) -> Ingestion:
         """Store a new ingestion, DRAFT unless it is to be activated at once.
 
-        Raises `ValidationError` (also when the source cannot be listed now) and `ConflictError`; then nothing is stored.
+        Raises `ValidationError` (also when the source cannot be listed now), `UnsupportedError` (no such engine here) and
+        `ConflictError`; then nothing is stored.
         """
+        if input.execution.engine not in self._engines:
+            raise UnsupportedError(f"there is no {input.execution.engine} engine here: nobody has configured one")
+        _check_evolution(input.execution.engine, input.policies.schema_evolution)
         grants = principal.tenant.grants
         source, destination = input.source.to_source(), input.destination.to_destination()
         _check_namespace(destination, grants)
@@ -85,6 +99,7 @@ class IngestionService:
         if input.expected_version not in (None, present.version):
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         source, format, policies = input.applied_to(present.source, present.format, present.policies)
+        _check_evolution(present.execution.engine, policies.schema_evolution)
         if source != present.source:
             try:
                 await self._check_source(source, principal.tenant.grants)
@@ -185,6 +200,11 @@ def source_errors_named() -> Iterator[None]:
     except SourceUnavailableError as error:
         field = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else "path"
         raise ValidationError.of("source", field, message=error.message) from error
+
+
+def _check_evolution(engine: EngineType, policy: SchemaEvolution) -> None:
+    if engine is EngineType.SPARK and policy is SchemaEvolution.REQUIRE_APPROVAL:
+        raise ValidationError.of("policies", "schema_evolution", message="REQUIRE_APPROVAL is not supported by the SPARK engine yet")
 
 
 def _check_namespace(destination: Destination, grants: Grants) -> None:

@@ -117,7 +117,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
     ),
     EngineType: (
         "What reads the files and writes the table.",
-        {"EMBEDDED": "DuckDB and PyIceberg, in the server's own process.", "SPARK": "Apache Spark; not supported yet."},
+        {"EMBEDDED": "DuckDB and PyIceberg, in the server's own process.", "SPARK": "Apache Spark, where one is configured."},
     ),
     ExecutionMode: (
         "How files are handed to the engine.",

@@ -62,6 +62,15 @@ class S3Account:
                 self._stores[bucket] = self._new_store(bucket)
             return self._stores[bucket]
 
+    def keys(self) -> S3Credential:
+        """The keys as they are now, endpoint and region with them."""
+        given = self._credential
+        found = self._session.get_credentials()
+        frozen = None if found is None else found.get_frozen_credentials()
+        if frozen is None:
+            return S3Credential(given.endpoint_url, given.region)
+        return S3Credential(given.endpoint_url, given.region, frozen.access_key, frozen.secret_key, frozen.token)
+
     @cached_property
     def _session(self) -> Session:
         given = self._credential

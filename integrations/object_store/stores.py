@@ -50,6 +50,13 @@ class ConfiguredObjectStores:
                 return S3ObjectStore(location, account, lookups=self._lookups, downloads=self._downloads)
         raise UnsupportedError(f"sources of type {source.type} do not work yet; S3 and LOCAL do")
 
+    def s3_credential(self, source: Source, grants: Grants) -> S3Credential:
+        """The credential of an S3 source, for a reader elsewhere: short-lived keys where it names a role or a profile.
+
+        Empty where the reader's own are to serve. Blocks. Raises `ValidationError` as `open` does.
+        """
+        return self._account(source.credential, grants).keys()
+
     def close(self) -> None:
         """Take no more work, and do not wait for what is under way."""
         self._lookups.shutdown(wait=False, cancel_futures=True)

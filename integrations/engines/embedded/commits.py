@@ -51,6 +51,12 @@ def commit_batch(
     transaction = table.transaction()
     if columns:
         _merge(transaction, columns)
+    stage_batch(transaction, added, batch_id=batch_id, epoch=epoch, rewrite=rewrite)
+    return commit(transaction)
+
+
+def stage_batch(transaction: Transaction, added: Sequence[DataFile], *, batch_id: UUID, epoch: int, rewrite: Rewrite | None) -> None:
+    """The batch's snapshot, as part of a transaction."""
     properties = {BATCH_ID_PROPERTY: str(batch_id), EPOCH_PROPERTY: str(epoch)}
     if rewrite is not None:
         _exchange(transaction, rewrite.old, [*rewrite.new, *added], properties)
@@ -58,7 +64,6 @@ def commit_batch(
         with transaction.update_snapshot(snapshot_properties=properties).merge_append() as snapshot:
             for data_file in added:
                 snapshot.append_data_file(data_file)
-    return commit(transaction)
 
 
 def replace_files(table: Table, old: Sequence[DataFile], new: Sequence[DataFile], properties: Mapping[str, str]) -> Table:

@@ -46,7 +46,7 @@ def look_at(file: LoadFile, options: CsvOptions, folder: Path) -> CsvFile | None
             line = block.count(b"\n", 0, error.start) + counter.lines + 1
             raise FileContentError(f"Line {line} is not UTF-8: set the format's encoding.") from None
         if names is None and not block.isspace():
-            names = _names(text or block.decode(), options)
+            names = header_names(text or block.decode(), options)
         counter.add(block)
     if names is None:
         return None
@@ -90,7 +90,8 @@ def csv_reader(lines: Iterator[str], options: CsvOptions) -> Iterator[list[str]]
     )
 
 
-def _names(text: str, options: CsvOptions) -> tuple[str, ...]:
+def header_names(text: str, options: CsvOptions) -> tuple[str, ...]:
+    """The column names that a file begins with. Raises `FileContentError`."""
     if _MARKUP.match(text):
         raise FileContentError(f"The file is HTML or XML, not CSV: {excerpt(text.strip())}")
     if _JSON.match(text):

@@ -19,10 +19,10 @@ def json_ready_rows(connection: duckdb.DuckDBPyConnection, statement: str, limit
     if not statement or limit <= 0:
         return []
     table = connection.sql(f"SELECT * EXCLUDE ({FILE}) FROM ({statement}) ORDER BY {FILE} LIMIT {limit}").to_arrow_table()
-    return [{name: _json_ready(value) for name, value in row.items()} for row in table.to_pylist()]
+    return [{name: json_ready(value) for name, value in row.items()} for row in table.to_pylist()]
 
 
-def _json_ready(value: object) -> object:
+def json_ready(value: object) -> object:
     """Dates and times in ISO 8601, decimals and not-finite numbers as text, bytes in base 64, a map as a list of pairs."""
     match value:
         case float():
@@ -34,7 +34,7 @@ def _json_ready(value: object) -> object:
         case bytes():
             return base64.b64encode(value).decode()
         case dict():
-            return {str(name): _json_ready(item) for name, item in value.items()}
+            return {str(name): json_ready(item) for name, item in value.items()}
         case list() | tuple():
-            return [_json_ready(item) for item in value]
+            return [json_ready(item) for item in value]
     return value

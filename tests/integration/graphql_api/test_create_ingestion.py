@@ -92,7 +92,6 @@ BAD: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unknown option": ({"format": {"type": "CSV", "options": {"seperator": ";"}}}, ["format", "options", "seperator"]),
     "option value": ({"format": {"type": "CSV", "options": {"delimiter": "::"}}}, ["format", "options", "delimiter"]),
     "hint": ({"format": {"type": "JSON", "hints": [{"column": "a", "type": "varchar"}]}}, ["format", "hints", "0", "type"]),
-    "engine": ({"execution": {"engine": "SPARK"}}, ["execution", "engine"]),
     "retries": ({"policies": {"maxFileRetries": -1}}, ["policies", "maxFileRetries"]),
     "empty name": ({"name": "  "}, ["name"]),
 }
@@ -174,3 +173,11 @@ async def test_a_missing_required_field_is_a_graphql_validation_error(api: Api, 
     assert "data" not in answer.body or answer.body["data"] is None
     old_style = await client.send(CREATE, {"input": input}, accept="application/json")
     assert old_style.status == 200
+
+
+async def test_an_engine_that_nobody_has_configured_is_refused_and_nothing_is_stored(api: Api, client: Client) -> None:
+    answer = (await client.data(CREATE, {"input": an_input(api) | {"execution": {"engine": "SPARK"}}}))["createIngestion"]
+
+    assert (answer["__typename"], answer["code"]) == ("UnsupportedError", "UNSUPPORTED")
+    assert answer["message"] == "there is no SPARK engine here: nobody has configured one"
+    assert await api.scalar("SELECT (SELECT count(*) FROM ingestions) + (SELECT count(*) FROM outbox)") == 0

@@ -1,0 +1,1 @@
+"""The Spark engine: a real Spark reads and writes, through Spark Connect; PyIceberg publishes."""

@@ -1,0 +1,303 @@
+"""One batch on its way into its table: Spark writes it to a branch of its own, PyIceberg publishes it under the guard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from pyiceberg.table import Table
+from pyspark.errors import PySparkException
+
+from domain.ports.engine import (
+    BATCH_ID_COLUMN,
+    SOURCE_FILE_COLUMN,
+    BatchOutcome,
+    CommitGuard,
+    FileOutcome,
+    LoadBatch,
+    OutcomeStatus,
+    Replaced,
+    TableSchema,
+    TableUnavailableError,
+)
+from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile
+from integrations.engines.embedded.column_types import UnsupportedTypeError
+from integrations.engines.embedded.commits import commit, evolved_schema, forbid_retries, snapshot_of_batch
+from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.replaced_rows import ReplacedRows
+from integrations.engines.embedded.row_rewrite import Rewrite
+from integrations.engines.embedded.row_rules import RowRules
+from integrations.engines.embedded.settings import EmbeddedEngineSettings
+from integrations.engines.embedded.tables import Tables, catalog_errors, iceberg_schema, table_schema, user_columns, with_provenance
+from integrations.engines.embedded.worker_threads import WorkerThreads
+from integrations.engines.embedded.workspaces import Workspace
+from integrations.engines.spark.branches import Prepared, abandon, branch_name, prepared, publish
+from integrations.engines.spark.client import SparkConnectClient, unavailable
+from integrations.engines.spark.loading import SparkLoading
+from integrations.engines.spark.opened_source import OpenedSource
+from integrations.engines.spark.types import identifier, literal
+
+log = logging.getLogger(__name__)
+
+COMMIT_TRIES = 10
+"""How often a load meets a concurrent commit before it gives up."""
+
+
+class SparkBatchLoad:
+    """Prepares a branch, and moves what it holds onto main under the guard. A branch that did not get in is removed."""
+
+    def __init__(
+        self,
+        settings: EmbeddedEngineSettings,
+        tables: Tables,
+        threads: WorkerThreads,
+        batch: LoadBatch,
+        source: OpenedSource,
+        client: SparkConnectClient,
+    ) -> None:
+        self._settings = settings
+        self._tables = tables
+        self._threads = threads
+        self._batch = batch
+        self._source = source
+        self._client = client
+        self._rules = RowRules.of(batch.policies)
+        self._branch = branch_name(batch.batch_id, batch.epoch)
+        self._loading: SparkLoading | None = None
+        self._table: Table | None = None
+        self._prepared: Prepared | None = None
+        self._rewrite: Rewrite | None = None
+        self._branched = False
+        """Whether there may be a branch whose files are surely not on main."""
+        self._schema_before: TableSchema | None = None
+
+    async def run(self, guard: CommitGuard) -> BatchOutcome:
+        stop = self._client.interrupt
+        try:
+            await self._threads.run_to_end(self._find)
+            self._schema_before = self._schema()
+            await self._threads.run_to_end(self._read, stop=stop)
+            await self._leave_out_changed()
+            while self._open_rows:
+                await self._threads.run_to_end(self._write, stop=stop)
+                if not await self._leave_out_changed():
+                    break
+            for _ in range(COMMIT_TRIES):
+                if self._replaces():
+                    await self._threads.run_to_end(self._take_out_replaced)
+                if self._prepared is None and self._rewrite is None:
+                    return self._outcome(None)
+                await guard()
+                snapshot_id = await self._threads.run_to_end(self._publish)
+                if snapshot_id is not None:
+                    return self._outcome(snapshot_id)
+            message = f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times while a batch tried to commit; try again"
+            raise TableUnavailableError(message)
+        finally:
+            await self._threads.run_to_end(self._discard)
+
+    @property
+    def _files(self) -> Sequence[LoadFile]:
+        return self._source.files
+
+    @property
+    def _open_rows(self) -> int:
+        return self._loading.rows if self._loading is not None else 0
+
+    def _find(self) -> None:
+        with catalog_errors():
+            table = self._tables.find(self._batch.destination)
+            self._table = None if table is None else forbid_retries(table)
+
+    def _read(self) -> None:
+        existing = None if self._table is None else user_columns(self._table.schema())
+        loading = SparkLoading(self._source.spark, self._batch.format, self._rules)
+        try:
+            try:
+                loading.read(self._files, existing)
+            except PySparkException:
+                if not loading.fail_unreadable():
+                    raise
+        except PySparkException as error:
+            raise self._failed(error) from error
+        except UnsupportedTypeError as error:
+            raise TableUnavailableError(f"{self._batch.destination.key} cannot be loaded by Spark: {error}") from error
+        self._loading = loading
+
+    async def _leave_out_changed(self) -> bool:
+        """Fail the files that are not the listed ones any more; whether there were any. What has been written with them goes."""
+        changed = await self._source.changed([file.path for file in self._files if file.is_open or file.path in self._replaces()])
+        for file in self._files:
+            if file.path in changed:
+                file.fail("The file changed while it was being loaded.", transient=True)
+        if changed:
+            await self._threads.run_to_end(self._discard)
+        return bool(changed)
+
+    def _write(self) -> None:
+        """Write the open files' rows to a new branch, and count them there."""
+        assert self._loading is not None
+        with catalog_errors():
+            self._make_room(self._loading)
+        assert self._table is not None
+        try:
+            counted = self._append(self._loading)
+        except PySparkException as error:
+            try:
+                found = self._loading.fail_unreadable()
+            except PySparkException:
+                found = False
+            if not found:
+                raise self._failed(error) from error
+            self._write_again()
+            return
+        with catalog_errors():
+            self._table = self._table.refresh()
+            self._prepared = prepared(self._table, self._branch)
+        self._compare(counted)
+
+    def _append(self, loading: SparkLoading) -> dict[str, int]:
+        """The rows of each path on the branch."""
+        name, session = self._table_name, self._client.connect()
+        self._branched = True
+        session.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {identifier(self._branch)}")
+        loading.append(f"{name}.branch_{self._branch}", self._batch)
+        counted = session.sql(
+            f"SELECT {SOURCE_FILE_COLUMN}, count(*) FROM {name} VERSION AS OF {literal(self._branch)}"
+            f" WHERE {BATCH_ID_COLUMN} = {literal(str(self._batch.batch_id))} GROUP BY 1"
+        )
+        return dict(map(tuple, counted.collect()))
+
+    def _write_again(self) -> None:
+        """Without the files that have failed since."""
+        self._discard()
+        if self._open_rows:
+            self._write()
+
+    def _make_room(self, loading: SparkLoading) -> None:
+        """The table, with the columns that the batch brings: an additive commit of its own, which may be repeated."""
+        columns = loading.target.columns
+        if self._table is None:
+            self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=self._rules.rescues)
+        wanted = with_provenance(columns, rescue_column=self._rules.rescues)
+        for _ in range(COMMIT_TRIES):
+            if evolved_schema(self._table, wanted) == self._table.schema():
+                return
+            transaction = self._table.transaction()
+            with transaction.update_schema() as update:
+                update.union_by_name(iceberg_schema(wanted))
+            try:
+                self._table = commit(transaction)
+                return
+            except CommitConflictError:
+                self._table = self._table.refresh()
+        raise TableUnavailableError(f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times; try again")
+
+    def _compare(self, counted: dict[str, int]) -> None:
+        """Fail the files of which not exactly the rows that were read have been written, and write the others again."""
+        wrong = [file for file in self._files if file.is_open and counted.get(file.path, 0) != file.rows]
+        if not wrong:
+            return
+        for file in wrong:
+            file.fail(f"{file.rows} rows were read, but {counted.get(file.path, 0)} were written: did the file change?", transient=True)
+        self._write_again()
+
+    def _replaces(self) -> Replaced:
+        """The rows that go with this load: files that cannot be loaded replace nothing."""
+        failed = {file.path for file in self._files if file.failure is not None}
+        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
+
+    def _take_out_replaced(self) -> None:
+        """Write the table's data files anew without the rows that are replaced."""
+        if self._table is None:
+            return
+        work = Workspace(self._settings)
+        try:
+            with catalog_errors():
+                self._rewrite = ReplacedRows(self._table, self._replaces()).taken_out(work)
+        finally:
+            work.close()
+
+    def _publish(self) -> int | None:
+        """The snapshot of the batch, or None when the table has moved and the next try may begin."""
+        assert self._table is not None
+        found = self._prepared or Prepared(self._branch, (), ())
+        rewrite, self._rewrite = self._rewrite, None
+        # From here on nobody can say without asking the table whether the branch's files are on main.
+        self._prepared = None
+        self._branched = False
+        with catalog_errors():
+            try:
+                self._table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch, rewrite=rewrite)
+            except CommitConflictError:
+                if rewrite is not None:
+                    rewrite.discard()
+                self._start_over(found)
+                return None
+        snapshot = snapshot_of_batch(self._table, self._batch.batch_id)
+        assert snapshot is not None
+        return snapshot.snapshot_id
+
+    def _start_over(self, found: Prepared) -> None:
+        """Take the table as it is now. The branch's data files are as good as they were."""
+        before = self._table
+        self._find()
+        if self._table is None or (before is not None and self._table.metadata.table_uuid != before.metadata.table_uuid):
+            raise TableUnavailableError(f"{self._batch.destination.key} was dropped or replaced while a batch was being loaded into it")
+        if not found.added:
+            return
+        again = prepared(self._table, self._branch)
+        if {file.file_path for file in again.added} != {file.file_path for file in found.added}:
+            raise TableUnavailableError(f"the branch of a batch in {self._batch.destination.key} was changed by others; try again")
+        self._prepared = again
+        self._branched = True
+
+    def _discard(self) -> None:
+        """Remove a branch whose files are surely not on main."""
+        self._prepared = None
+        rewrite, self._rewrite = self._rewrite, None
+        if rewrite is not None:
+            rewrite.discard()
+        if not self._branched or self._table is None:
+            return
+        self._branched = False
+        for _ in range(COMMIT_TRIES):
+            with catalog_errors():
+                table = self._tables.find(self._batch.destination)
+                if table is None or table.metadata.table_uuid != self._table.metadata.table_uuid:
+                    return
+                try:
+                    abandon(table, prepared(table, self._branch))
+                    self._table = table.refresh()
+                    return
+                except CommitConflictError:
+                    continue
+        log.warning("a branch stays behind, for the next optimization to sweep: %s", self._branch)
+
+    def _failed(self, error: PySparkException) -> TableUnavailableError:
+        # Spark's own words may name hosts, buckets and data: they are for the log, and tenants see the message.
+        log.warning("Spark failed over a batch", exc_info=error)
+        return TableUnavailableError(unavailable(error).message)
+
+    @property
+    def _table_name(self) -> str:
+        destination = self._batch.destination
+        return ".".join(identifier(part) for part in (destination.catalog, destination.database, destination.table))
+
+    def _schema(self) -> TableSchema | None:
+        return None if self._table is None else table_schema(user_columns(self._table.schema()))
+
+    def _outcome(self, snapshot_id: int | None) -> BatchOutcome:
+        files = [_file_outcome(item.file_id, file) for item, file in zip(self._batch.files, self._files, strict=True)]
+        uuid = None if self._table is None else UUID(str(self._table.metadata.table_uuid))
+        snapshots = len(self._table.metadata.snapshots) if self._table is not None and snapshot_id is not None else None
+        return BatchOutcome(files, snapshot_id, uuid, self._schema_before, self._schema(), snapshots)
+
+
+def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:
+    if file.failure is not None:
+        return FileOutcome(file_id, OutcomeStatus.FAILED, message=file.failure, transient=file.transient)
+    if file.empty:
+        return FileOutcome(file_id, OutcomeStatus.SKIPPED, message=EMPTY_FILE)
+    return FileOutcome(file_id, OutcomeStatus.LOADED, file.rows, file.rows_skipped, file.rows_rescued)

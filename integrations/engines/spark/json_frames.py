@@ -1,0 +1,210 @@
+"""JSON files as frames: each line, or each element of an array, becomes a variant, which loses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from domain.ingestions.entities import BadRowPolicy
+from domain.ingestions.formats import JsonLayout, JsonOptions
+from integrations.engines.embedded.batch_files import LoadFile, excerpt
+from integrations.engines.embedded.casts import Cast
+from integrations.engines.embedded.column_types import DOUBLE, is_struct, struct_fields
+from integrations.engines.embedded.row_rules import RowRules
+from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
+from integrations.engines.embedded.type_merging import unify
+from integrations.engines.spark.casts import from_variant
+from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, SparkSource
+from integrations.engines.spark.types import from_variants, identifier, literal
+
+_ROW = "__autoloader_row"
+_PARSED = "__autoloader_parsed"
+_FIELDS = "__autoloader_fields"
+_BOM = "\ufeff"
+_END = "the end of the line"
+"""Follows each line into the parser, which would pass over whatever comes after the first value."""
+_HUGE = r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{300})"
+"""What may be a number beyond a double's limits."""
+_BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
+_PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
+_WHOLE_SQL = f"try_variant_get({_PARSED}, '$[1]', 'string') = '{_END}'"
+_FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What one file holds. `names` are the first row's, in its order."""
+
+    rows: int
+    bad: int
+    first_bad: str | None
+    first_bad_place: int | None
+    last_is_bad: bool
+    not_utf8: int
+    huge: int
+    bytes: int
+    type: pa.DataType | None
+    names: Sequence[str]
+    opens_array: bool
+
+
+class JsonFrames:
+    """Surveys the files first; then gives frames of those that are open."""
+
+    def __init__(self, source: SparkSource, options: JsonOptions, rules: RowRules) -> None:
+        self._source = source
+        self._options = options
+        self._rules = rules
+        self._arrays: set[int] = set()
+        self._types: dict[int, dict[str, pa.DataType]] = {}
+        self._huge: set[int] = set()
+
+    def survey(self, files: Sequence[LoadFile]) -> None:
+        if self._options.layout is JsonLayout.ARRAY:
+            self._arrays |= {file.index for file in files}
+        lines = [file for file in files if file.index not in self._arrays]
+        if lines:
+            found = self._look(self._lines(lines))
+            if self._options.layout is JsonLayout.AUTO:
+                self._arrays |= {index for index, survey in found.items() if survey.opens_array}
+            lines = [file for file in lines if file.index not in self._arrays]
+            if doubtful := [file for file in lines if file.index in found and found[file.index].bad]:
+                found |= self._look(self._lines(doubtful, numbered=True), numbered=True)
+            self._judge_all(lines, found, "Line")
+        if arrays := [file for file in files if file.index in self._arrays]:
+            self._judge_all(arrays, self._look(self._elements(arrays), numbered=True), "Row")
+
+    def offer(self, files: Sequence[LoadFile], target: TargetColumns) -> None:
+        for file in files:
+            if not file.is_open:
+                continue
+            try:
+                target.check_names(list(self._types[file.index]))
+                target.offer(self._types[file.index])
+            except ColumnNamesError as error:
+                file.fail(str(error))
+
+    def frames(self, files: Sequence[LoadFile], *, numbered: bool = False) -> list[Frame]:
+        made = []
+        for unit, arrays in (("Line", False), ("Row", True)):
+            some = [file for file in files if file.is_open and (file.index in self._arrays) is arrays]
+            if some:
+                made.append(self._frame(self._elements(some) if arrays else self._lines(some, numbered=numbered), some, unit))
+        return made
+
+    def _frame(self, rows: DataFrame, files: Sequence[LoadFile], unit: str) -> Frame:
+        types: dict[str, pa.DataType] = {}
+        for file in files:
+            for name, type_ in self._types[file.index].items():
+                types[name] = unify(types[name], type_) if name in types else type_
+        struct = f"struct<{', '.join(f'{identifier(name)}: variant' for name in types)}>"
+        problem = f"CASE WHEN {_ROW} IS NULL OR NOT startswith(schema_of_variant({_ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
+        fields = f"try_variant_get({_ROW}, '$', {literal(struct)})"
+        rows = rows.selectExpr(URI, PLACE, RAW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
+        columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
+        cast = _cast if any(file.index in self._huge for file in files) else _cast_finite
+        return Frame(rows, files, types, columns, cast, "({0} IS NULL OR is_variant_null({0}))", unit)
+
+    def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
+        read = self._source.read("text", files, lineSep="\n")
+        rows = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        if numbered:
+            rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", RAW)
+        return (
+            rows.where(_FILLED_SQL)
+            .selectExpr("*", f"{_PARSED_SQL} AS {_PARSED}")
+            .selectExpr(URI, PLACE, RAW, f"CASE WHEN {_WHOLE_SQL} THEN variant_get({_PARSED}, '$[0]', 'variant') END AS {_ROW}")
+        )
+
+    def _elements(self, files: Sequence[LoadFile]) -> DataFrame:
+        """The elements of each file's array; one row without a value for a file that is none."""
+        read = self._source.read("text", files, wholetext="true")
+        elements = f"CASE WHEN {_WHOLE_SQL} THEN try_variant_get({_PARSED}, '$[0]', 'array<variant>') END"
+        each = f"transform(coalesce({elements}, array(CAST(NULL AS VARIANT))), (e, n) -> struct(e, n))"
+        return (
+            read.selectExpr(f"_metadata.file_path AS {URI}", f"value AS {RAW}")
+            .where(_FILLED_SQL)
+            .selectExpr(URI, f"{_PARSED_SQL} AS {_PARSED}")
+            .selectExpr(URI, f"explode({each}) AS element")
+            .selectExpr(URI, f"CAST(element.n + 1 AS BIGINT) AS {PLACE}", f"to_json(element.e) AS {RAW}", f"element.e AS {_ROW}")
+        )
+
+    def _look(self, rows: DataFrame, *, numbered: bool = False) -> dict[int, _Survey]:
+        bad = f"({_ROW} IS NULL)"
+        surveyed = rows.groupBy(URI).agg(*_columns(bad, numbered=numbered)).toArrow().to_pylist()
+        mixed = [row for row in surveyed if row["type"] is not None and not row["type"].startswith("OBJECT<")]
+        if mixed:
+            # Some rows are JSON and no objects.
+            kept = f"{_ROW} IS NOT NULL AND startswith(schema_of_variant({_ROW}), 'OBJECT<')"
+            uris = ", ".join(literal(row[URI]) for row in mixed)
+            strict = rows.where(f"{URI} IN ({uris})").selectExpr(URI, PLACE, RAW, f"CASE WHEN {kept} THEN {_ROW} END AS {_ROW}")
+            again = {row[URI]: row for row in strict.groupBy(URI).agg(*_columns(bad, numbered=numbered)).toArrow().to_pylist()}
+            surveyed = [again.get(row[URI], row) for row in surveyed]
+        return {self._source.index_of(row[URI]): _survey(row) for row in surveyed}
+
+    def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str) -> None:
+        for file in files:
+            if file.index in found:
+                self._judge(file, found[file.index], unit)
+            else:
+                file.empty = True
+
+    def _judge(self, file: LoadFile, found: _Survey, unit: str) -> None:
+        file.rows_read = found.rows
+        if found.huge:
+            self._huge.add(file.index)
+        types = struct_fields(found.type) if found.type is not None and is_struct(found.type) else {}
+        self._types[file.index] = {name: types[name] for name in [*found.names, *types] if name in types}
+        complaint = f"{unit} {found.first_bad_place}: it is not a JSON object: {excerpt(found.first_bad or '')}"
+        if found.not_utf8:
+            file.fail(f"The file is not UTF-8 in {found.not_utf8} {'line' if found.not_utf8 == 1 else 'lines'}.")
+        elif found.bad == found.rows:
+            file.fail("The file holds no array of JSON objects." if unit == "Row" else f"The file holds no JSON object. {complaint}")
+        elif found.last_is_bad and unit == "Line" and found.bytes != file.size_bytes:
+            file.fail(f"The file is truncated: it ends in the middle of a row. {complaint}")
+        elif found.bad and self._rules.bad_rows is BadRowPolicy.FAIL_FILE:
+            more = f" ({found.bad - 1} more bad {'row' if found.bad == 2 else 'rows'}.)" if found.bad > 1 else ""
+            file.fail(complaint + more)
+
+
+def _cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    return from_variant(value, observed, target, lenient=hinted)
+
+
+def _cast_finite(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+    """Where every number is one that a double can hold: nobody has to look at each again."""
+    if observed == target == DOUBLE:
+        return Cast(f"try_variant_get({value}, '$', 'double')")
+    return _cast(value, observed, target, hinted)
+
+
+def _columns(bad: str, *, numbered: bool) -> list[Any]:
+    from pyspark.sql.connect import functions as F
+
+    return [
+        F.expr(expression).alias(name)
+        for name, expression in {
+            "rows": "count(*)",
+            "bad": f"count_if({bad})",
+            "first_bad": f"min_by(left({RAW}, 200), {PLACE}) FILTER (WHERE {bad})",
+            "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
+            "last_is_bad": f"max_by({bad}, {PLACE})",
+            "huge": f"count_if({RAW} RLIKE {literal(_HUGE)})",
+            "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
+            "bytes": f"sum(octet_length({RAW}) + 1)",
+            "type": f"schema_of_variant_agg({_ROW})",
+            "names": f"json_object_keys(min_by({RAW}, {PLACE}) FILTER (WHERE NOT {bad}))",
+            "opens_array": f"startswith(ltrim(min_by({RAW}, {PLACE})), '[')",
+        }.items()
+    ]
+
+
+def _survey(row: dict[str, Any]) -> _Survey:
+    values = {name: value for name, value in row.items() if name != URI}
+    values["type"] = None if row["type"] in {None, "VOID"} else from_variants(row["type"])
+    values["names"] = row["names"] or ()
+    return _Survey(**values)

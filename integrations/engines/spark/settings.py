@@ -1,0 +1,38 @@
+"""What the Spark engine must be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SESSION_SETTINGS: Mapping[str, str] = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.caseSensitive": "true",
+    "spark.sql.ansi.enabled": "true",
+    # Files are named one by one. A job that lists them in parallel, and a partition for each, cost more than reading them.
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",
+    "spark.sql.files.openCostInBytes": "65536",
+    # Aggregates keep a small state for each file; with more than 128 of them Spark would sort all rows by file instead.
+    "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",
+    # A file that cannot be read, or has gone, is an error and not a silence.
+    "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.files.ignoreMissingFiles": "false",
+}
+"""Of each session, whatever the server's own are."""
+
+
+@dataclass(frozen=True, slots=True)
+class SparkServer:
+    """A Spark Connect server: `url` as in `sc://host:15002` (with `/;use_ssl=true` for TLS), `token` when it asks for one.
+
+    A token is sent over TLS, but for this machine's own server. `session` holds settings of each session, such as those of the
+    catalog: they may be secret. Times in seconds.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    session: Mapping[str, str] = field(default_factory=dict, repr=False)
+    connect_seconds: float = 10.0
+    request_seconds: float = 120.0
+    tries: int = 3
+    backoff_seconds: float = 0.5

@@ -1,0 +1,286 @@
+"""The same files through both engines give the same table and the same outcomes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import orc
+from pyiceberg.catalog.sql import SqlCatalog
+
+from domain.ingestions.entities import BadRowPolicy, Destination, FormatType, SchemaEvolution
+from domain.ports.engine import FileOutcome
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
+from integrations.object_store.stores import ConfiguredObjectStores
+from tests.contracts.engine_contract import lines
+from tests.fixtures.engine_bench import EngineBench
+
+
+@dataclass
+class Both:
+    """Two benches over one folder, and a table for each."""
+
+    spark: EngineBench
+    embedded: EngineBench
+
+    def land(self, name: str, content: bytes | str) -> None:
+        self.spark.land(name, content)
+
+    async def load(self, *names: str, **how: Any) -> dict[str, FileOutcome]:
+        """Load the files through both; the outcomes, once they have been found to be the same."""
+        by_spark, by_embedded = await self.spark.load(*names, **how), await self.embedded.load(*names, **how)
+        assert _told(by_spark) == _told(by_embedded)
+        return by_spark
+
+    def same_tables(self) -> list[dict[str, Any]]:
+        """The rows, once they and the columns have been found to be the same."""
+        assert self.spark.outcome is not None
+        assert self.embedded.outcome is not None
+        # Spark does not know in which order later rows bring their names.
+        assert self.spark.columns() == self.embedded.columns()
+        rows: list[dict[str, Any]] = self.spark.rows()
+        assert sorted(map(_comparable, rows)) == sorted(map(_comparable, self.embedded.rows()))
+        return rows
+
+
+def _told(outcomes: Mapping[str, FileOutcome]) -> dict[str, Any]:
+    return {
+        name: (outcome.status, outcome.rows, outcome.rows_skipped, outcome.rows_rescued, outcome.message is not None)
+        for name, outcome in outcomes.items()
+    }
+
+
+def _comparable(row: Mapping[str, Any]) -> str:
+    return repr(sorted((name, value) for name, value in row.items() if name != "_batch_id"))
+
+
+@pytest.fixture
+async def both(bench: EngineBench, settings: EmbeddedEngineSettings, catalog: SqlCatalog) -> AsyncIterator[Both]:
+    lake = EmbeddedEngine(settings, ConfiguredObjectStores({}))
+    embedded = EngineBench(lake, bench.stores, bench.folder, bench.read_rows, Destination("autoloader", "lake", "embedded"))
+    yield Both(bench, embedded)
+    await lake.close()
+
+
+async def test_json_of_many_kinds(both: Both) -> None:
+    both.land(
+        "a.json",
+        lines(
+            {"id": 1, "price": 1.5, "ok": True, "name": "é\u2028'\"\\", "tags": ["a", "b"], "at": {"x": 1, "y": {"z": 2.5}}, "none": None},
+            {"id": 2**53, "price": -3.25, "ok": None, "name": "", "tags": [], "at": None, "mixed": 1},
+            {"id": -(2**63), "mixed": "one", "name": "x" * 1000, "list": [1, 2.5], "deep": [{"k": 1}, {"l": "m"}]},
+        ),
+    )
+    both.land("b.json", "\ufeff" + json.dumps([{"id": 7, "name": "from an array"}, {"id": 8, "ok": False}]))
+    both.land("c.json", '\n{"id": 9, "a b": 1, "c`d": "tick", "e.f": 2, "g\'h": 3}\r\n  \n{"id": 10}')
+
+    await both.load()
+
+    assert len(both.same_tables()) == 7
+
+
+async def test_json_that_is_not_what_it_seems(both: Both) -> None:
+    for name, content in {
+        "good.json": lines({"id": 1}),
+        "garbage_after.json": '{"id": 1} xyz\n',
+        "two_in_a_line.json": '{"id": 1}{"id": 2}\n',
+        "two_with_comma.json": '{"id": 1},{"id": 2}\n',
+        "twice.json": '{"id": 1, "id": 2}\n',
+        "numbers.json": "1\n2\n",
+        "some_numbers.json": '{"id": 1}\n2\n{"id": 3}\n',
+        "cut.json": '{"id": 1}\n{"id": 2',
+        "html.json": "<html>\n</html>\n",
+        "empty.json": "",
+        "blank.json": " \n\n",
+        "cut_array.json": '[{"id": 1}, {"id": 2}',
+        "same_but_for_case.json": '{"Id": 1}\n',
+        "reserved.json": '{"_batch_id": "x"}\n',
+    }.items():
+        both.land(name, content)
+    both.land("latin.json", b'{"id": 1, "name": "\xe9"}\n')
+
+    await both.load()
+
+    assert [row["id"] for row in both.same_tables()] == [1]
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+@pytest.mark.parametrize("evolution", [SchemaEvolution.ADD_NEW_COLUMNS, SchemaEvolution.RESCUE, SchemaEvolution.IGNORE])
+async def test_json_under_the_policies(both: Both, bad_rows: BadRowPolicy, evolution: SchemaEvolution) -> None:
+    both.land("0.json", lines({"id": 1, "at": {"x": 1}, "price": 1.5}))
+    await both.load("0.json", bad_rows=bad_rows, evolution=evolution)
+    both.land("1.json", '{"id": 2, "at": {"x": 2, "y": 3}, "new": "n"}\n{"id": "three"}\nnot json\n{"id": 4, "price": "5.25"}\n')
+    both.land("2.json", lines({"id": 5, "new": None}, {"id": 6, "at": "nowhere"}))
+    both.land("3.json", lines({"id": "7", "price": 8}))
+
+    await both.load("1.json", "2.json", "3.json", bad_rows=bad_rows, evolution=evolution)
+
+    both.same_tables()
+
+
+async def test_numbers_beyond_a_doubles_limits(both: Both) -> None:
+    both.land("a.json", lines({"id": 1, "price": 1.5}))
+    await both.load("a.json")
+    both.land("b.json", '{"id": 2, "price": 1e400}\n')
+    both.land("c.json", '{"id": 3, "price": 1.5e100}\n{"id": 4, "price": -2}\n')
+
+    outcomes = await both.load("b.json", "c.json")
+
+    assert [outcome.status for outcome in outcomes.values()] == ["FAILED", "LOADED"]
+    both.same_tables()
+
+
+async def test_compressed_files(both: Both) -> None:
+    whole = gzip.compress(lines({"id": 1}, {"id": 2}).encode())
+    both.land("good.json.gz", whole)
+    both.land("nothing.json.gz", gzip.compress(b""))
+    both.land("cut.json.gz", whole[:-12])
+    both.land("wrong_checksum.json.gz", whole[:-8] + bytes(4) + whole[-4:])
+    both.land("not_gzip.json.gz", lines({"id": 3}))
+
+    await both.load()
+
+    assert [row["id"] for row in both.same_tables()] == [1, 2]
+
+
+CSV_FILES = {
+    "a.csv": 'id,name,when\n1,x,2024-01-02\n2,"with, comma",\n3,"two\nlines ""quoted""",2024-02-03\n',
+    "b.csv": "name,id,extra\ny,4,1.5\n,5,\n",
+    "crlf.csv": "id,name\r\n6,z\r\n",
+    "header.csv": "id,name\n",
+    "empty.csv": "",
+    "short.csv": "id,name\n7,a\n8\n9,b\n",
+    "long.csv": "id,name\n10,a,b\n",
+    "open.csv": 'id,name\n11,"never closed\n12,x\n',
+    "semicolon.csv": "id;name\n13;x\n",
+    "html.csv": "<html><body>\n",
+    "cut.csv": "id,name\n14,x\n15",
+}
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_csv(both: Both, bad_rows: BadRowPolicy) -> None:
+    for name, content in CSV_FILES.items():
+        both.land(name, content)
+
+    await both.load(format=FormatType.CSV, bad_rows=bad_rows)
+
+    both.same_tables()
+
+
+async def test_csv_values_follow_hints_and_options(both: Both) -> None:
+    both.land(
+        "a.csv",
+        "id|on|at|price|flag|n\n007|2024-01-02|2024-01-02T03:04:05Z|1.50|TRUE|NA\n8|2024-1-3|2024-01-02 03:04:05+02:00|2|false|\n",
+    )
+    hints = {"id": "string", "on": "date", "at": "timestamptz", "price": "decimal(10, 2)", "flag": "boolean", "n": "long"}
+
+    await both.load(format=FormatType.CSV, options={"delimiter": "|", "null_values": ["NA", ""]}, hints=hints)
+
+    assert both.same_tables()[0]["id"] == "007"
+
+
+async def test_csv_without_a_header(both: Both) -> None:
+    both.land("a.csv", "1,x\n2,y\n")
+
+    await both.load(format=FormatType.CSV, options={"header": False})
+
+    assert [row["column_2"] for row in both.same_tables()] == ["x", "y"]
+
+
+TABLE = pa.table(
+    {
+        "i": pa.array([1, None, 3], pa.int32()),
+        "l": pa.array([2**40, None, -1], pa.int64()),
+        "d": pa.array([1.5, None, float("inf")], pa.float64()),
+        "f": pa.array([0.5, None, -0.25], pa.float32()),
+        "s": pa.array(["x", None, "é"], pa.string()),
+        "b": pa.array([True, None, False], pa.bool_()),
+        "day": pa.array([date(2024, 1, 2), None, date(1969, 12, 31)], pa.date32()),
+        "at": pa.array([datetime(2024, 1, 2, 3, 4, 5, 678, UTC), None, datetime(1950, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC")),
+        "dec": pa.array([Decimal("1.50"), None, Decimal("-2.25")], pa.decimal128(10, 2)),
+        "list": pa.array([[1, 2], None, []], pa.list_(pa.int64())),
+        "struct": pa.array([{"x": 1, "y": "z"}, None, {"x": None, "y": None}], pa.struct([("x", pa.int64()), ("y", pa.string())])),
+        "raw": pa.array([b"\x00\x01", None, b""], pa.binary()),
+    }
+)
+
+
+def _avro(table: pa.Table, path: Path) -> None:
+    fields = [{"name": "i", "type": ["null", "int"]}, {"name": "s", "type": ["null", "string"]}, {"name": "d", "type": ["null", "double"]}]
+    with path.open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "row", "fields": fields}, table.select(["i", "s", "d"]).to_pylist())
+
+
+WRITERS: dict[FormatType, Callable[[pa.Table, Path], None]] = {
+    FormatType.PARQUET: pq.write_table,
+    FormatType.ORC: orc.write_table,
+    FormatType.AVRO: _avro,
+}
+
+
+@pytest.mark.parametrize("format_", list(WRITERS))
+async def test_files_that_describe_themselves(both: Both, format_: FormatType) -> None:
+    name = format_.value.lower()
+    write = WRITERS[format_]
+    table = TABLE if format_ is not FormatType.ORC else TABLE.set_column(7, "at", TABLE["at"].cast(pa.timestamp("us")))
+    write(table, both.spark.folder / f"a.{name}")
+    write(table.slice(0, 1), both.spark.folder / f"b.{name}")
+    whole = (both.spark.folder / f"a.{name}").read_bytes()
+    both.land(f"cut.{name}", whole[: len(whole) // 2])
+    both.land(f"other.{name}", "no such format\n")
+    both.land(f"empty.{name}", "")
+
+    await both.load(format=format_)
+
+    assert len(both.same_tables()) == 4
+
+
+async def test_a_damaged_page_fails_its_file_alone(both: Both) -> None:
+    rows = pa.table({"id": pa.array(range(1000)), "name": [f"name {number}" for number in range(1000)]})
+    for name in ("good.parquet", "damaged.parquet"):
+        pq.write_table(rows, both.spark.folder / name, write_page_checksum=True, compression="none", use_dictionary=False)
+    content = bytearray((both.spark.folder / "damaged.parquet").read_bytes())
+    place = content.index(b"name 500")
+    content[place : place + 4] = b"EMAN"
+    both.land("damaged.parquet", bytes(content))
+
+    outcomes = await both.load(format=FormatType.PARQUET)
+
+    assert {name: outcome.rows for name, outcome in outcomes.items()} == {"good.parquet": 1000, "damaged.parquet": 0}
+    both.same_tables()
+
+
+async def test_parquet_files_that_differ(both: Both) -> None:
+    folder = both.spark.folder
+    pq.write_table(pa.table({"id": pa.array([1], pa.int32()), "name": ["x"]}), folder / "a.parquet")
+    await both.load("a.parquet", format=FormatType.PARQUET)
+    pq.write_table(pa.table({"name": ["y"], "id": pa.array([2], pa.int64()), "extra": [1.5]}), folder / "wider.parquet")
+    pq.write_table(pa.table({"id": ["three"]}), folder / "text.parquet")
+    pq.write_table(pa.table({"id": pa.array([4], pa.int16())}), folder / "narrower.parquet")
+
+    await both.load("wider.parquet", "text.parquet", "narrower.parquet", format=FormatType.PARQUET)
+
+    assert [row["id"] for row in both.same_tables()] == [1, 2, 4]
+
+
+async def test_partitions(both: Both) -> None:
+    for bench in (both.spark, both.embedded):
+        bench.destination = replace(bench.destination, partition_by=("bucket(4, id)", "day(at)", "truncate(2, name)"), sort_by=("id",))
+    start = datetime(2024, 1, 1, tzinfo=UTC)
+    rows = [{"id": n, "at": (start + timedelta(hours=n)).strftime("%Y-%m-%dT%H:%M:%S"), "name": f"n{n % 3}00"} for n in range(40)]
+    both.land("a.json", lines(*rows))
+
+    await both.load(hints={"at": "timestamp"})
+
+    both.same_tables()

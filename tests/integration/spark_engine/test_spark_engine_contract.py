@@ -1,0 +1,7 @@
+"""The Spark engine passes the suite of the embedded one."""
+
+from tests.contracts.engine_contract import EngineContract
+
+
+class TestSparkEngine(EngineContract):
+    pass

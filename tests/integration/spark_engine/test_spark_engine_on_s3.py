@@ -1,0 +1,121 @@
+"""Sources and tables in S3, each read with its own credential."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+
+from autoloader.spark.server import SparkFacts
+from domain.ingestions.entities import Destination, FormatSpec, FormatType, Policies, Source, SourceType
+from domain.ports.engine import BatchFile, FileOutcome, LoadBatch, OutcomeStatus
+from domain.ports.object_store import StoredObject
+from domain.tenants import Grants
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
+from integrations.engines.spark.engine import SparkEngine
+from integrations.engines.spark.settings import SparkServer
+from integrations.object_store.stores import ConfiguredObjectStores
+from tests.contracts.engine_contract import lines
+from tests.fixtures.engine_bench import open_guard
+from tests.fixtures.s3_server import S3Bucket
+
+DESTINATION = Destination("autoloader", "lake", "events")
+
+
+@dataclass
+class World:
+    bucket: S3Bucket
+    stores: ConfiguredObjectStores
+    engine: SparkEngine
+    catalog: SqlCatalog
+
+    def source(self, credential: str) -> Source:
+        return Source(SourceType.S3, f"s3://{self.bucket.name}/landing/", credential=credential)
+
+    async def listed(self) -> list[StoredObject]:
+        store = self.stores.open(self.source("owner"), Grants(credentials=("*",)))
+        return [stored async for chunk in store.list() for stored in chunk]
+
+    async def load(self, credential: str = "owner", objects: list[StoredObject] | None = None) -> dict[str, FileOutcome]:
+        files = [BatchFile(number, stored) for number, stored in enumerate(objects or await self.listed())]
+        source, grants = self.source(credential), Grants(credentials=(credential,))
+        batch = LoadBatch(uuid4(), 1, uuid4(), source, grants, FormatSpec(FormatType.JSON), DESTINATION, Policies(), files)
+        outcome = await self.engine.load(batch, open_guard)
+        return {file.object.path.rpartition("/landing/")[2]: told for file, told in zip(files, outcome.files, strict=True)}
+
+    def rows(self) -> list[tuple[str, int]]:
+        found = self.catalog.load_table(("lake", "events")).scan().to_arrow().to_pylist()
+        return sorted((row["_source_file"].rpartition("/landing/")[2], row["id"]) for row in found)
+
+
+@pytest.fixture
+async def world(tmp_path: Path, empty_database_url: str, s3_bucket: S3Bucket, spark_server: SparkFacts) -> AsyncIterator[World]:
+    owner = s3_bucket.server.owner
+    properties = {
+        "s3.endpoint": owner.endpoint_url or "",
+        "s3.region": owner.region or "",
+        "s3.access-key-id": owner.access_key_id or "",
+        "s3.secret-access-key": owner.secret_access_key or "",
+    }
+    uri = empty_database_url.replace("+asyncpg", "+psycopg2")
+    settings = EmbeddedEngineSettings(uri, f"s3://{s3_bucket.name}/warehouse", tmp_path, catalog_properties=properties, threads=2)
+    stores = ConfiguredObjectStores({"owner": owner, "stranger": s3_bucket.server.stranger})
+    lake = EmbeddedEngine(settings, stores)
+    server = SparkServer(spark_server.url, spark_server.token, {"spark.sql.shuffle.partitions": "1"})
+    engine = SparkEngine(server, settings, lake, stores)
+    catalog = SqlCatalog("autoloader", uri=uri, warehouse=settings.warehouse, **properties)
+    yield World(s3_bucket, stores, engine, catalog)
+    await engine.close()
+    await lake.close()
+    stores.close()
+    catalog.engine.dispose()
+
+
+async def test_objects_are_loaded_by_their_names_as_they_are(world: World) -> None:
+    names = ["a.json", "with space%20+.json", "b[1]*{x}?.json", "dt=2024-01-01/é.json"]
+    for number, name in enumerate(names):
+        world.bucket.put(f"landing/{name}", lines({"id": number}).encode())
+    for name in ("_hidden.json", ".dot.json"):
+        world.bucket.put(f"landing/{name}", lines({"id": 99}).encode())
+
+    outcomes = await world.load()
+
+    assert {name: outcome.status for name, outcome in outcomes.items() if name in names} == dict.fromkeys(names, OutcomeStatus.LOADED)
+    assert world.rows() == sorted((name, number) for number, name in enumerate(names))
+    for name in ("_hidden.json", ".dot.json"):
+        assert outcomes[name].status is OutcomeStatus.FAILED
+        assert 'begin with "_" or "."' in (outcomes[name].message or "")
+
+
+async def test_a_credential_does_not_read_with_another_ones_keys(world: World) -> None:
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    objects = await world.listed()
+    # Now Spark holds a file system for the bucket, opened with the owner's keys.
+    await world.load("owner")
+
+    outcomes = await world.load("stranger", objects)
+
+    assert outcomes["a.json"].status is OutcomeStatus.FAILED
+    assert world.rows() == [("a.json", 1)]
+
+
+async def test_an_object_that_is_not_the_listed_one_is_left_out(world: World) -> None:
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    world.bucket.put("landing/b.json", lines({"id": 2}).encode())
+    world.bucket.put("landing/c.json", lines({"id": 3}).encode())
+    objects = await world.listed()
+    world.bucket.put("landing/b.json", lines({"id": 7}).encode())
+    world.bucket.delete("landing/c.json")
+
+    outcomes = await world.load(objects=objects)
+
+    assert {name: (outcome.status, outcome.transient) for name, outcome in outcomes.items()} == {
+        "a.json": (OutcomeStatus.LOADED, False),
+        "b.json": (OutcomeStatus.FAILED, True),
+        "c.json": (OutcomeStatus.FAILED, False),
+    }
+    assert world.rows() == [("a.json", 1)]
