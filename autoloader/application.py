@@ -129,9 +129,9 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         measuring = await stack.enter_async_context(open_measuring(settings))
         telemetry = measuring.telemetry
-        database = open_database(database_url, role=TENANT_ROLE)
+        database = open_database(database_url, role=TENANT_ROLE, idle_transaction_seconds=settings.lease_seconds)
         stack.push_async_callback(database.dispose)
-        across_tenants = open_database(database_url, role=DIRECTORY_ROLE)
+        across_tenants = open_database(database_url, role=DIRECTORY_ROLE, idle_transaction_seconds=settings.lease_seconds)
         stack.push_async_callback(across_tenants.dispose)
         # Sees all tenants' rows, counts them, and can do no more with them.
         watching = open_database(database_url, pool_size=1, read_only=True, statement_timeout_seconds=_WATCHING_SECONDS)
@@ -235,7 +235,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             orchestrator,
             LatenessService(unit_of_work, clock),
             telemetry,
-            recover_every_seconds=min(5.0, settings.lease_seconds / 3),
+            lease_seconds=settings.lease_seconds,
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
@@ -298,8 +298,15 @@ async def background_work(application: Application) -> AsyncIterator[None]:
 
 
 def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:
-    # The catalog lives in a schema of its own, so that its tables and ours do not meet.
-    catalog = make_url(database_url).set(drivername="postgresql+psycopg2").update_query_dict({"options": "-csearch_path=iceberg"})
+    # The catalog lives in a schema of its own, so that its tables and ours do not meet. What a process that was stopped holds locked
+    # is free again with its lease, and nobody waits longer for a lock.
+    patience = int(settings.lease_seconds * 1000)
+    options = {"search_path": "iceberg", "idle_in_transaction_session_timeout": patience, "lock_timeout": 2 * patience}
+    catalog = (
+        make_url(database_url)
+        .set(drivername="postgresql+psycopg2")
+        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items())})
+    )
     return EmbeddedEngineSettings(
         catalog_uri=catalog.render_as_string(hide_password=False),
         warehouse=settings.warehouse_uri,

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _STANDBY_SECONDS = 2.0
+_RECOVER_EVERY_SECONDS = 5.0
 _MEND_EVERY_SECONDS = 60.0
 _COMPACT_EVERY_SECONDS = 10.0
 _CHANGES_AT_ONCE = 10_000
@@ -42,7 +43,7 @@ class Background:
         lateness: LatenessService,
         telemetry: Telemetry,
         *,
-        recover_every_seconds: float,
+        lease_seconds: float,
     ) -> None:
         self._database_url = database_url
         self._directory = directory
@@ -52,21 +53,32 @@ class Background:
         self._orchestrator = orchestrator
         self._lateness = lateness
         self._telemetry = telemetry
-        self._recover_every_seconds = recover_every_seconds
+        # A fraction of a lease, so that what a lost worker has left is found soon after its lease has expired.
+        self._recover_every_seconds = min(_RECOVER_EVERY_SECONDS, lease_seconds / 3)
+        self._standby_seconds = min(_STANDBY_SECONDS, lease_seconds / 3)
+        self._lease_seconds = lease_seconds
 
     async def run(self) -> None:
         """Until cancelled: take the background lock when it is free, and do the work while it is held."""
         while True:
             try:
-                async with background_ownership(self._database_url) as ownership:
-                    if ownership is not None:
-                        self._telemetry.owns_background(True)
-                        await self._work(ownership)
+                # In a task of its own, for one in which a TaskGroup has failed looks as if it were asked to end (Python 3.11).
+                await asyncio.create_task(self._work_while_owner(), name="background work")
             except Exception as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # A chore failed as it was cancelled, and its error took the cancellation's place.
+                    raise asyncio.CancelledError from error
                 log.warning("background work is interrupted: %r", _first(error))
-            finally:
-                self._telemetry.owns_background(False)
-            await asyncio.sleep(_STANDBY_SECONDS)
+            await asyncio.sleep(self._standby_seconds)
+
+    async def _work_while_owner(self) -> None:
+        try:
+            async with background_ownership(self._database_url, patience_seconds=self._lease_seconds) as ownership:
+                if ownership is not None:
+                    self._telemetry.owns_background(True)
+                    await self._work(ownership)
+        finally:
+            self._telemetry.owns_background(False)
 
     async def _work(self, ownership: Ownership) -> None:
         """Each chore beside the others, so that none waits for one that takes long; all of them end with the first that fails."""
@@ -81,7 +93,7 @@ class Background:
             chores.create_task(_every(_FORGET_EVERY_SECONDS, self._forget))
 
     async def _empty_outbox(self, ownership: Ownership) -> None:
-        work = OutboxWork(self._directory, self._lanes, free=ownership.wake)
+        work = OutboxWork(self._directory, self._lanes, free=ownership.wake, visible_after_seconds=self._lease_seconds)
         try:
             while True:
                 await work.start()

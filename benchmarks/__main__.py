@@ -6,7 +6,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import counting, dashboard, load_files, nothing_new, one_file, operations, prefect_worker, replacing, telemetry
+from benchmarks import (
+    claims,
+    counting,
+    dashboard,
+    load_files,
+    nothing_new,
+    one_file,
+    operations,
+    poison,
+    prefect_worker,
+    recovery,
+    replacing,
+    telemetry,
+)
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -19,6 +32,9 @@ BENCHMARKS = {
     "dashboard": dashboard.measure,
     "operations": operations.measure,
     "counting": counting.measure,
+    "claims": claims.measure,
+    "poison": poison.measure,
+    "recovery": recovery.measure,
     "telemetry": telemetry.measure,
 }
 

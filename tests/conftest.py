@@ -16,4 +16,6 @@ pytest_plugins = [
     "tests.fixtures.scenario_markers",
     "tests.fixtures.spans",
     "tests.fixtures.statements",
+    # Last, for it imports others of them, which pytest is to have seen before.
+    "tests.fixtures.chaos",
 ]

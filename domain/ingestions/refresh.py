@@ -23,6 +23,7 @@ from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Refresh, RefreshMode, Run, RunTrigger
 from domain.runs.service import new_run, queue, require_runnable
+from domain.steps import Step, reached
 from domain.tenants import Principal
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ class RefreshService:
                 raise UnavailableError("a batch of a lost worker is still being settled; try again")
             await self._begin(tx, present, run.refresh.mode)
             await tx.outbox.add(Topic.INGESTION, ingestion.id)
+        reached(Step.RESET_DECIDED)
         log.info("ingestion %s: %s refresh, generation %d begins", ingestion.id, run.refresh.mode, present.generation + 1)
 
     async def _begin(self, tx: UnitOfWork, present: Ingestion, mode: RefreshMode) -> None:

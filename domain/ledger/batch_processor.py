@@ -41,6 +41,7 @@ from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFact
 from domain.runs.entities import Run, RunMetrics
 from domain.schema_changes import SchemaChange, decisions_of
 from domain.schema_versions import SchemaDiff, SchemaVersion
+from domain.steps import Step, reached
 from domain.tenants import Grants
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class BatchFileProcessor:
             claimed = await self._claim(run, ingestion, max_files=files_left, max_bytes=bytes_left, at_least_one=at_least_one)
             if claimed is None:
                 break
+            reached(Step.CLAIMED)
             bytes_taken += sum(file.size_bytes for file in claimed.files)
             with self._telemetry.during(Work.BATCH, "load", batch_id=str(claimed.batch.id), files=len(claimed.files)):
                 done += await self._process_batch(run, ingestion, grants, claimed)
@@ -254,6 +256,7 @@ class BatchFileProcessor:
             await tx.runs.update_metrics(batch.run_id, metrics)
             if is_due(outcome.snapshots):
                 await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
+        reached(Step.MARKED)
         self._telemetry.loaded(metrics)
         return metrics
 
@@ -275,6 +278,7 @@ class BatchFileProcessor:
 
     async def _settle_unmarked(self, batch: Batch, *, charge: str | None) -> None:
         """`batch` is held at a new epoch. With `charge`, files that are not in the table have FAILED with that message."""
+        reached(Step.TAKEN_OVER)
         async with self._unit_of_work(batch.tenant_id) as tx:
             ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
             files = await tx.files.batch_files(batch.id)
@@ -282,6 +286,7 @@ class BatchFileProcessor:
         if ingestion is None:
             return
         evidence = await self._ask_table(ingestion, batch, replaced)
+        reached(Step.FENCED)
         table = await self._engines[ingestion.execution.engine].table_state(ingestion.destination) if evidence else None
         metrics = RunMetrics()
         async with self._unit_of_work(batch.tenant_id) as tx:
@@ -315,6 +320,7 @@ class BatchFileProcessor:
                     )
                     metrics = measure(files, failed)
                     await tx.runs.update_metrics(batch.run_id, metrics)
+        reached(Step.SETTLED)
         self._telemetry.loaded(metrics)
 
     async def _ask_table(self, ingestion: Ingestion, batch: Batch, replaced: Replaced) -> BatchEvidence | None:

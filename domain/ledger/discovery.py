@@ -15,6 +15,7 @@ from domain.ports.object_store import ObjectStores, StoredObject
 from domain.ports.repositories import Discovered
 from domain.ports.unit_of_work import UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
+from domain.steps import Step, reached
 from domain.tenants import Grants
 from domain.text import unstorable
 
@@ -86,6 +87,7 @@ class FileDiscoveryService:
                 )
                 if found.new or found.changed:
                     await tx.runs.update_metrics(run.id, RunMetrics(files_discovered=found.new + found.changed))
+            reached(Step.LISTED)
             new += found.new
             changed += found.changed
             first += [file.path for file in files[: _FIRST - len(first)]]

@@ -26,6 +26,7 @@ from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.steps import Step, reached
 from domain.tenants import Grants
 
 log = logging.getLogger(__name__)
@@ -174,6 +175,7 @@ class RunPipeline:
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id)
         if ingestion is None or tenant is None:
             raise NotFoundError("ingestion")
+        reached(Step.STARTED)
         return run, ingestion, tenant.grants
 
     @stage
@@ -209,12 +211,15 @@ class RunPipeline:
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
             waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=run.id if run.retry_of_id else None)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
+        reached(Step.DISCOVERED)
         return FileState(waiting, frozenset(done))
 
     @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
         """Load what waits."""
-        return await self._processor.process_files(run, ingestion, grants)
+        done = await self._processor.process_files(run, ingestion, grants)
+        reached(Step.PROCESSED)
+        return done
 
     @stage
     async def complete(self, run: Run) -> Run:
@@ -299,6 +304,7 @@ class RunPipeline:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
                     await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
+        reached(Step.ENDED)
         self._telemetry.ended(ended)
         return ended
 

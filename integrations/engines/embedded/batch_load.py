@@ -22,6 +22,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from domain.ports.object_store import ObjectStore
+from domain.steps import Step, reached
 from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile, load_files
 from integrations.engines.embedded.commits import commit_batch, evolved_schema, forbid_retries, snapshot_of_batch
 from integrations.engines.embedded.data_files import WrittenFiles, remove_data_files
@@ -72,6 +73,7 @@ class BatchLoad:
         objects = [file.object for file in self._batch.files]
         self._files = load_files(await self._store.stage(objects, self._work.staged))
         try:
+            reached(Step.STAGED)
             await self._threads.run_to_end(self._find)
             self._schema_before = self._schema()
             for _ in range(COMMIT_TRIES):
@@ -84,9 +86,12 @@ class BatchLoad:
                     await self._threads.run_to_end(self._take_out_replaced, stop=self._work.stop)
                 if self._written is None and self._rewrite is None:
                     return self._outcome(None)
+                reached(Step.WRITTEN)
                 await guard()
+                reached(Step.GUARDED)
                 snapshot_id = await self._threads.run_to_end(self._commit)
                 if snapshot_id is not None:
+                    reached(Step.COMMITTED)
                     return self._outcome(snapshot_id)
             message = f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times while a batch tried to commit; try again"
             raise TableUnavailableError(message)
@@ -134,6 +139,7 @@ class BatchLoad:
         with catalog_errors():
             columns, rescue = loading.target.columns, self._rules.rescues
             self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=rescue)
+        reached(Step.TABLE_CREATED)
 
     def _write(self, loading: Loading) -> None:
         assert self._table is not None

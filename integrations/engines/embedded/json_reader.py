@@ -180,20 +180,30 @@ class JsonReader:
         return tables
 
     def _parse(self, chunk: list[Block]) -> list[pa.Table]:
-        """The clean blocks of a chunk as tables; the files of the others are in doubt."""
+        """The clean blocks of a chunk as tables; the files of the others are in doubt.
+
+        Blocks with a line that is plainly no object are taken out at once. What else is not clean is halved until a block stands
+        alone. So the cost grows with the bad blocks, and not with the chunk.
+        """
         tables: list[pa.Table] = []
-        whole = True
-        while chunk := [block for block in chunk if block.file.index not in self._doubtful]:
+        groups = [chunk]
+        while groups:
+            group = [block for block in groups.pop() if block.file.index not in self._doubtful]
+            if not group:
+                continue
             version = self._version()
-            group = chunk if whole else chunk[:1]
             try:
                 tables.append(self._clean(group))
-                chunk = chunk[len(group) :]
-            except NotCleanError:
-                if len(group) > 1:
-                    whole = False
+            except NotCleanError as error:
+                if len(group) > 1 and error.bad:
+                    bad = set(error.bad)
+                    groups += [[group[place]] for place in error.bad]
+                    groups.append([block for place, block in enumerate(group) if place not in bad])
+                elif len(group) > 1:
+                    middle = len(group) // 2
+                    groups += [group[middle:], group[:middle]]
                 elif self._learn(group[0], version):
-                    whole = True
+                    groups.append(group)
                 else:
                     self._doubtful.add(group[0].file.index)
         return tables
