@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
 from autoloader.deliveries import Deliveries
+from autoloader.flow_services import FlowServices
 from autoloader.observed_services import observed
+from autoloader.orchestration import open_orchestrator
 from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
@@ -42,6 +44,7 @@ from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
+from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
 from domain.notifications.delivery import DeliveryService
@@ -67,7 +70,6 @@ from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
 from integrations.identity.signing_keys import SigningKeys
-from integrations.in_process.orchestrator import InProcessOrchestrator
 from integrations.notifications.destinations import Destinations, SystemResolver
 from integrations.notifications.sealing import AesSeal
 from integrations.notifications.sender import HttpWebhookSender
@@ -101,6 +103,7 @@ class Application:
     services: Services
     pipeline: RunPipeline
     engine: EmbeddedEngine
+    flow_services: FlowServices
     background: Background
     metrics: Metrics
     _revision: Recently[str]
@@ -173,8 +176,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             PipelineSettings(lease_seconds=settings.lease_seconds),
             telemetry,
         )
-        orchestrator = InProcessOrchestrator(pipeline, unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
-        stack.push_async_callback(orchestrator.close)
+        for_flows = FlowServices(pipeline, runs, unit_of_work)
+        orchestrator = await stack.enter_async_context(open_orchestrator(settings, directory, for_flows))
         resolver = SystemResolver()
         stack.callback(resolver.close)
         sender = HttpWebhookSender(Destinations(settings.webhook_networks, resolver), httpx.create_ssl_context())
@@ -193,6 +196,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
+            schema_changes=observed(SchemaChangeService(unit_of_work, clock), telemetry),
             system=observed(
                 SystemService(
                     {
@@ -208,7 +212,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
                 settings.max_operation_cost,
                 CostRate(settings.cost_per_second, settings.cost_burst, time.monotonic),
                 settings.operation_timeout_seconds,
-                settings.introspection,
+                introspection=settings.introspection,
                 documents={} if settings.documents is None else read_manifest(settings.documents, schema._schema),
                 free_documents_role=settings.free_documents_role,
             ),
@@ -228,13 +232,16 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             },
             runs,
             pipeline,
+            orchestrator,
             LatenessService(unit_of_work, clock),
             telemetry,
             lease_seconds=settings.lease_seconds,
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
-        yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
+        yield Application(
+            settings, database, directory, services, pipeline, engine, for_flows, background, measuring.metrics, revision, backlog
+        )
 
 
 async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
+from domain.errors import UnavailableError
 from domain.log_fields import binding
 from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
 from domain.notifications.lateness import LatenessService
+from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, Topic
 from domain.runs.pipeline import RunPipeline
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _STANDBY_SECONDS = 2.0
 _RECOVER_EVERY_SECONDS = 5.0
+_MEND_EVERY_SECONDS = 60.0
 _COMPACT_EVERY_SECONDS = 10.0
 _CHANGES_AT_ONCE = 10_000
 _FORGET_EVERY_SECONDS = 60.0
@@ -36,6 +39,7 @@ class Background:
         lanes: Mapping[Topic, Lane],
         runs: RunService,
         pipeline: RunPipeline,
+        orchestrator: Orchestrator,
         lateness: LatenessService,
         telemetry: Telemetry,
         *,
@@ -46,6 +50,7 @@ class Background:
         self._lanes = lanes
         self._runs = runs
         self._pipeline = pipeline
+        self._orchestrator = orchestrator
         self._lateness = lateness
         self._telemetry = telemetry
         # A fraction of a lease, so that what a lost worker has left is found soon after its lease has expired.
@@ -79,7 +84,9 @@ class Background:
         """Each chore beside the others, so that none waits for one that takes long; all of them end with the first that fails."""
         async with asyncio.TaskGroup() as chores:
             chores.create_task(self._empty_outbox(ownership))
-            chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            if not self._orchestrator.fires_schedules:
+                chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            chores.create_task(_every(_MEND_EVERY_SECONDS, self._mend))
             chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
             chores.create_task(_every(self._recover_every_seconds, self._recover))
             chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
@@ -105,6 +112,13 @@ class Background:
     async def _recover(self) -> None:
         with binding(operation="recoverLost", operation_kind="background"):
             await self._pipeline.recover_lost()
+
+    async def _mend(self) -> None:
+        with binding(operation="reconcileAll", operation_kind="background"):
+            try:
+                await self._orchestrator.reconcile_all()
+            except UnavailableError as error:
+                log.warning("the orchestrator cannot be compared with what is stored: %s", error.message)
 
     async def _compact(self) -> None:
         await self._directory.compact_file_counts(_CHANGES_AT_ONCE)

@@ -6,7 +6,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import claims, counting, dashboard, load_files, nothing_new, one_file, operations, poison, recovery, replacing, telemetry
+from benchmarks import (
+    claims,
+    counting,
+    dashboard,
+    load_files,
+    nothing_new,
+    one_file,
+    operations,
+    poison,
+    prefect_worker,
+    recovery,
+    replacing,
+    telemetry,
+)
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -14,6 +27,7 @@ BENCHMARKS = {
     "nothing-new-local": nothing_new.measure_local,
     "nothing-new-s3": nothing_new.measure_s3,
     "one-file": one_file.measure,
+    "prefect": prefect_worker.measure,
     "replacing": replacing.measure,
     "dashboard": dashboard.measure,
     "operations": operations.measure,

@@ -36,6 +36,7 @@ from graphql_api.masking import INTERNAL_ERROR
 from graphql_api.streams.open_streams import OpenConnection
 from graphql_api.streams.server_sent_events import Events, EventStream, accepts_events
 from graphql_api.streams.web_sockets import SocketAdapter, SocketContext, SocketHandler, admit, bounded
+from graphql_api.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,10 @@ class GraphQLOverHTTP(GraphQL[Context, None]):
 
     def context_of(self, principal: Principal) -> Context:
         """For one operation."""
-        loaders = Loaders(self._services.reader(principal.tenant.id), self._services.costs, self._services.telemetry)
-        return Context(principal, self._services, loaders)
+        services = self._services
+        turns = Turns(services.limits.turn_seconds)
+        loaders = Loaders(services.reader(principal.tenant.id), services.costs, services.telemetry, turns)
+        return Context(principal, services, loaders)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         principal = await self._services.authentication.principal_of(request)

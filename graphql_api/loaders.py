@@ -83,13 +83,12 @@ class Loaders:
     `batches` counts its statements.
     """
 
-    def __init__(self, reader: Reader, costs: CostEstimator, telemetry: Telemetry) -> None:
+    def __init__(self, reader: Reader, costs: CostEstimator, telemetry: Telemetry, turns: Turns) -> None:
         self._reader = reader
         self._costs = costs
         self._telemetry = telemetry
         self.asked_at = SystemClock().now()
         self.batches = 0
-        turns = Turns()
         self.nodes: DataLoader[NodeKey, Any] = _Loader(self._load_nodes, turns)
         self.pages: DataLoader[PageKey, Page[Any]] = _Loader(self._load_pages, turns)
         self.counts: DataLoader[CountKey, int] = _Loader(self._load_counts, turns)

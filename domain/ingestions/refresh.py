@@ -126,7 +126,7 @@ class RefreshService:
             rows_dropped=table.rows if table is not None and exists else 0,
             files_forgotten=sum(files.values()) if full else 0,
             files_absent=0 if full else files.get(FileStatus.SUCCESS, 0),
-            files_waiting=0 if full else sum(files.get(status, 0) for status in (FileStatus.PENDING, FileStatus.FAILED)),
+            files_waiting=0 if full else sum(files.get(status, 0) for status in (FileStatus.PENDING, FileStatus.FAILED, FileStatus.HELD)),
             generation=ingestion.generation + 1,
         )
 
@@ -164,4 +164,5 @@ class RefreshService:
         )
         await tx.ingestions.begin_reset(present.id, reset, generation=present.generation + 1, checkpoint_path=checkpoint_path)
         if not full:
+            await tx.files.release_held(present.id)
             await tx.files.requeue(FileSelection(ingestion_id=present.id, filter=ProcessedFileFilter(status=(FileStatus.FAILED,))))

@@ -132,7 +132,7 @@ class BatchLoad:
 
     def _new_loading(self) -> Loading:
         existing = None if self._table is None else user_columns(self._table.schema())
-        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution)
+        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution, self._batch.decisions)
         return Loading(self._work, self._settings, self._batch.format, target, self._rules)
 
     def _create(self, loading: Loading) -> None:
@@ -157,9 +157,9 @@ class BatchLoad:
             self._write(self._loading)
 
     def _replaces(self) -> Replaced:
-        """The rows that go with this load: files that cannot be loaded replace nothing."""
-        failed = {file.path for file in self._files if file.failure is not None}
-        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
+        """The rows that go with this load: files that cannot be loaded, or not yet, replace nothing."""
+        left = {file.path for file in self._files if file.failure is not None or file.needs}
+        return {path: batches for path, batches in self._batch.replaces.items() if path not in left}
 
     def _take_out_replaced(self) -> None:
         """Write the table's data files anew without the rows that are replaced."""
@@ -207,7 +207,7 @@ class BatchLoad:
         self._loading = None
         self._work.forget()
         for file in self._files:
-            file.rows_read = file.rows_skipped = file.rows_rescued = 0
+            file.begin_again()
 
     def _discard(self) -> None:
         """Remove what was written and is surely not in the table."""
@@ -231,6 +231,8 @@ class BatchLoad:
 def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:
     if file.failure is not None:
         return FileOutcome(file_id, OutcomeStatus.FAILED, message=file.failure, transient=file.transient)
+    if file.needs:
+        return FileOutcome(file_id, OutcomeStatus.NEEDS_APPROVAL, needs=file.needs)
     if file.empty:
         return FileOutcome(file_id, OutcomeStatus.SKIPPED, message=EMPTY_FILE)
     return FileOutcome(file_id, OutcomeStatus.LOADED, file.rows, file.rows_skipped, file.rows_rescued)

@@ -8,7 +8,7 @@ A block that is not clean in this sense is left to the careful reader.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,9 @@ class NotCleanError(Exception):
         self.bad = bad
 
 
+Check = Callable[[pa.Schema], bool]
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """Whole lines of one file, the last with its line end."""
@@ -55,8 +58,11 @@ def _has_map(type_: pa.DataType) -> bool:
     return is_map(type_) or (is_list(type_) and _has_map(type_.value_type))
 
 
-def parse_clean(blocks: Sequence[Block], schema: pa.Schema, *, ignore_unknown: bool) -> pa.Table:
-    """The rows of the blocks, with `FILE`. Raises `NotCleanError` unless each line is exactly one row that fits."""
+def parse_clean(blocks: Sequence[Block], schema: pa.Schema, *, check_unknown: Check | None) -> pa.Table:
+    """The rows of the blocks, with `FILE`. Raises `NotCleanError` unless each line is exactly one row that fits.
+
+    With `check_unknown`, names that the schema does not have are left out, once it has let them pass with their types.
+    """
     data = blocks[0].data if len(blocks) == 1 else b"".join([block.data for block in blocks])
     lines = _one_object_a_line(data, blocks)
     try:
@@ -64,13 +70,17 @@ def parse_clean(blocks: Sequence[Block], schema: pa.Schema, *, ignore_unknown: b
             pa.BufferReader(data),
             # One block: a second one that began with a bare null would crash the process.
             read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if ignore_unknown else "error"),
+            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="infer" if check_unknown else "error"),
         )
         if table.num_rows != len(lines):
             raise NotCleanError
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise NotCleanError([place for place, block in enumerate(blocks) if not _is_utf8(block.data)]) from None
+    if check_unknown:
+        if not check_unknown(table.schema):
+            raise NotCleanError
+        table = table.select(schema.names).cast(schema)
     if any(_is_inexact(column) for column in table.itercolumns()):
         raise NotCleanError
     kept = [field.name for field in schema if field.type != pa.null()]

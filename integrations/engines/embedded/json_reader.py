@@ -97,6 +97,7 @@ class JsonReader:
             problem = found.names_problem or self._problem(found)
             if problem is None:
                 self._target.offer(found.types)
+                file.asks_for = self._target.needs(found.types)
             else:
                 file.fail(problem)
         except (FileContentError, ColumnNamesError) as error:
@@ -211,7 +212,15 @@ class JsonReader:
         schema = quick_schema(self._target.columns, self._target.empty)
         if schema is None:
             raise NotCleanError
-        return parse_clean(blocks, schema, ignore_unknown=self._rules.evolution is SchemaEvolution.IGNORE and not self._target.creating)
+        ignores = self._rules.evolution is SchemaEvolution.IGNORE and not self._target.creating
+        return parse_clean(blocks, schema, check_unknown=self._are_names_possible if ignores else None)
+
+    def _are_names_possible(self, found: pa.Schema) -> bool:
+        try:
+            self._target.check_types({field.name: field.type for field in found})
+        except ColumnNamesError:
+            return False
+        return True
 
     def _version(self) -> tuple[dict[str, pa.DataType], frozenset[str]]:
         return self._target.columns, self._target.empty

@@ -9,7 +9,7 @@ wake up. Between the steps, the ledger and the table are compared.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,10 @@ from domain.errors import LeaseLostError
 from domain.ingestions.entities import ChangedFilePolicy, Ingestion, Policies
 from domain.ledger.entities import BatchStatus, FileStatus, ProcessedFile
 from domain.ports.engine import LoadBatch, TableUnavailableError
-from domain.runs.entities import Run, RunStatus
+from domain.ports.repositories import FileSelection
+from domain.ports.unit_of_work import UnitOfWork
+from domain.relations import ProcessedFileFilter
+from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
 from tests.factories import BUCKET, NOW, a_run
 from tests.fakes.database import FakeDatabase
 from tests.fakes.scripted_engine import ROWS
@@ -51,6 +54,8 @@ class ExactlyOnce(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.database = FakeDatabase()
         self.by_task: dict[asyncio.Task[Any], Worker] = {}
+        self.before: Counter[FileStatus] = Counter()
+        """What runs have counted of files that were forgotten since."""
         self.alive: list[Worker] = []
         """Those that have not ended and have not been killed; each stands at a hook."""
 
@@ -132,9 +137,7 @@ class ExactlyOnce(RuleBasedStateMachine):
 
         async def start() -> Worker:
             async with self.bench.unit_of_work(self.bench.tenant.id) as tx:
-                active = [run for run in self.database.state.runs.values() if run.status is RunStatus.RUNNING]
-                for run in active:
-                    await tx.runs.update_status(run.id, RunStatus.FAILED, at=NOW)
+                await self._end_runs(tx)
                 run = await tx.runs.create(a_run(ingestion_id=self.ingestion.id))
                 run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
             return Worker(run)
@@ -187,6 +190,39 @@ class ExactlyOnce(RuleBasedStateMachine):
         """Nobody will ever give it leave to go on: its leases are all that remains of it."""
         self.alive.remove(self._worker(which))
 
+    @rule(mode=st.sampled_from(RefreshMode))
+    def refresh(self, mode: RefreshMode) -> None:
+        """The table is made anew, over whatever the workers have in hand; who loads it next is open."""
+
+        async def prepare() -> None:
+            async with self.bench.unit_of_work(self.bench.tenant.id) as tx:
+                await self._end_runs(tx)
+                run = await tx.runs.create(a_run(ingestion_id=self.ingestion.id, trigger=RunTrigger.REFRESH, refresh=Refresh(mode)))
+                run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
+            await self.bench.pipeline.prepare(run, self.ingestion)
+
+        self.do(prepare())
+        # A table that a lost worker has made, and nobody has marked anything in, may stay; it is empty.
+        table = self.bench.engine.tables.get(self.ingestion.destination.key)
+        assert table is None or not any(snapshot.rows for snapshot in table.snapshots)
+        # What was forgotten took its attempts along, and left the counters of its runs.
+        self.before = self._counted_by_runs() - self._attempted()
+
+    @rule(name=NAMES, skip=st.booleans())
+    def a_person_decides(self, name: str, skip: bool) -> None:
+        selection = FileSelection(ingestion_id=self.ingestion.id, filter=ProcessedFileFilter(path_prefix=BUCKET + name))
+
+        async def decide() -> None:
+            async with self.bench.unit_of_work(self.bench.tenant.id) as tx:
+                await (tx.files.skip(selection, reason="of no use") if skip else tx.files.requeue(selection))
+
+        self.do(decide())
+
+    @rule()
+    def snapshots_expire(self) -> None:
+        for table in self.bench.engine.tables.values():
+            table.expire()
+
     @rule()
     def all_are_taken_for_dead(self) -> None:
         self.do(self.bench.expire_leases())
@@ -210,6 +246,8 @@ class ExactlyOnce(RuleBasedStateMachine):
             if file.status is FileStatus.PROCESSING:
                 assert self.database.state.batches[file.batch_id].status is BatchStatus.CLAIMED  # type: ignore[index]  # in work
                 assert self._loads(file) <= 1, file
+            elif self._is_absent(file):
+                assert self._loads(file) == 0, file
             elif file.status is FileStatus.SUCCESS:
                 assert file.rows == ROWS
                 replacing = self._replacing(file)
@@ -235,13 +273,10 @@ class ExactlyOnce(RuleBasedStateMachine):
 
     @invariant()
     def counters_add_up(self) -> None:
-        state = self.database.state
-        successes = sum(attempt.outcome is FileStatus.SUCCESS for attempt in state.attempts.values())
-        assert sum(run.files_processed for run in state.runs.values()) == successes
-        assert sum(run.rows_written for run in state.runs.values()) == successes * ROWS
-        assert sum(run.files_failed for run in state.runs.values()) == sum(
-            attempt.outcome is FileStatus.FAILED for attempt in state.attempts.values()
-        )
+        counted, attempted = self._counted_by_runs(), self._attempted()
+        attempted.update(self.before)
+        assert counted == attempted
+        assert sum(run.rows_written for run in self.database.state.runs.values()) == counted[FileStatus.SUCCESS] * ROWS
 
     @rule()
     def in_the_end_everything_is_settled(self) -> None:
@@ -262,8 +297,27 @@ class ExactlyOnce(RuleBasedStateMachine):
                 assert as_listed or (file.status is FileStatus.SUCCESS and self.ingestion.policies.changed_files is IGNORE), file
             table = self.bench.engine.tables.get(self.ingestion.destination.key)
             assert (table.rows_of(file.path) if table else 0) == sum(
-                version.rows or 0 for version in self._versions()[file.path] if version.status is FileStatus.SUCCESS
+                version.rows or 0
+                for version in self._versions()[file.path]
+                if version.status is FileStatus.SUCCESS and not self._is_absent(version)
             ), file
+
+    async def _end_runs(self, tx: UnitOfWork) -> None:
+        for run in [run for run in self.database.state.runs.values() if run.status is RunStatus.RUNNING]:
+            await tx.runs.update_status(run.id, RunStatus.FAILED, at=NOW)
+
+    def _counted_by_runs(self) -> Counter[FileStatus]:
+        runs = self.database.state.runs.values()
+        return +Counter(
+            {
+                FileStatus.SUCCESS: sum(run.files_processed for run in runs),
+                FileStatus.FAILED: sum(run.files_failed for run in runs),
+                FileStatus.SKIPPED: sum(run.files_skipped for run in runs),
+            }
+        )
+
+    def _attempted(self) -> Counter[FileStatus]:
+        return Counter(attempt.outcome for attempt in self.database.state.attempts.values())
 
     def _worker(self, which: int) -> Worker:
         return self.alive[which % len(self.alive)]
@@ -275,6 +329,11 @@ class ExactlyOnce(RuleBasedStateMachine):
             self.alive.remove(worker)
             error = None if worker.task is None or worker.task.cancelled() else worker.task.exception()
             assert error is None or isinstance(error, LeaseLostError | TableUnavailableError), error
+
+    def _is_absent(self, file: ProcessedFile) -> bool:
+        """Loaded before a refresh that has left it out."""
+        generation = self.database.state.ingestions[self.ingestion.id].generation
+        return file.status is FileStatus.SUCCESS and file.generation != generation
 
     def _files(self) -> list[ProcessedFile]:
         return list(self.database.state.files.values())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from graphql_api.turns import TURN_SECONDS, Turns
+from graphql_api.turns import Turns
 
+TURN_SECONDS = 0.05
 TASKS_A_TURN = 10
 
 
@@ -15,7 +16,7 @@ class Work:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.done: list[int] = []
-        self.turns = Turns(lambda: self.seconds)
+        self.turns = Turns(TURN_SECONDS, lambda: self.seconds)
         self._gate = asyncio.Event()
 
     async def task(self, number: int) -> None:
