@@ -16,7 +16,7 @@ from domain.steps import Step
 from tests.chaos import worker_host
 
 _ROOT = Path(__file__).parents[2]
-_POLL_SECONDS = 0.01
+_POLL_SECONDS = 0.02
 _ENDING_SECONDS = 180.0
 
 

@@ -41,7 +41,7 @@ FILES = 6
 """Three to a batch, so that one batch is done when another is under way."""
 ROWS_PER_FILE = 20
 _RANDOM_BYTES = 600
-_POLL_SECONDS = 0.03
+_POLL_SECONDS = 0.1
 _TRIES = 6
 
 
