@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
 from tests.fixtures.application import Running
 from tests.integration.test_begin_anew import do, explained
 
@@ -140,7 +138,6 @@ query ($id: ID!) {
 """
 
 
-@pytest.mark.scenario(123)
 async def test_new_columns_are_found_and_tracked_across_runs(running: Running) -> None:
     land(running, a=[{"id": 1}])
     ingestion = await running.create("events")

@@ -112,7 +112,6 @@ def test_a_client_goes_only_to_its_own_key(world: World) -> None:
     assert world.pool.get_client("mine") is mine
 
 
-@pytest.mark.scenario(94)
 def test_a_client_comes_back_after_its_use_and_is_closed_after_an_error(world: World) -> None:
     with world.pool.client() as client:
         assert world.pool.idle == 0
