@@ -62,7 +62,7 @@ class LocalPrefect:
                 raise UnavailableError(f"the port {self._port} for Prefect is taken") from error
             self._port = int(probe.getsockname()[1])
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "AUTOLOADER_"))},
             "PREFECT_HOME": str(self._folder),
             "PREFECT_SERVER_API_AUTH_STRING": self.auth_string,
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._folder}/prefect.db",
@@ -75,7 +75,6 @@ class LocalPrefect:
         theirs, self._control = os.pipe()
         spec = {
             "command": [*server, "--host", "127.0.0.1", "--port", str(self._port), "--log-level", "warning"],
-            "environment": environment,
             "uid": None,
             "gid": None,
             "log": str(self.log),
@@ -89,6 +88,7 @@ class LocalPrefect:
                 [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                env=environment,
                 pass_fds=(theirs,),
                 start_new_session=True,  # Ctrl-C at the terminal is ours to handle, not the server's.
                 cwd="/",

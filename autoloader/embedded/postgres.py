@@ -146,7 +146,6 @@ class EmbeddedPostgres:
         theirs, self._control = os.pipe()
         spec = {
             "command": [binaries.postgres, "-D", data, *(f"--{name}={value}" for name, value in settings.items())],
-            "environment": clean_environment(),
             "uid": account.uid if account.switch else None,
             "gid": account.gid,
             "log": str(self._folder.log),
@@ -160,6 +159,7 @@ class EmbeddedPostgres:
                 [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(spec)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                env=clean_environment(),
                 pass_fds=(theirs, lock),
                 start_new_session=True,  # Ctrl-C at the terminal is ours to handle, not the server's.
                 cwd="/",

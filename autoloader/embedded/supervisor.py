@@ -1,7 +1,8 @@
 """The small process between us and postgres: it ends postgres when we end, however we end.
 
 Run as `python -I -S supervisor.py SPEC`, with nothing of the project importable, so that it starts in milliseconds and
-stays small. It is single-threaded on purpose: the kernel's parent-death signal comes when the *thread* that forked ends.
+stays small. What it runs gets its own environment, which may hold secrets; its command line, which everybody on the machine can read,
+holds none. It is single-threaded on purpose: the kernel's parent-death signal comes when the *thread* that forked ends.
 
 - Our end of the control pipe closes (stop, exit, crash, SIGKILL), or our pid goes: fast shutdown of postgres, then immediate, then SIGKILL.
 - The supervisor itself is killed: the kernel sends postgres the fast shutdown signal.
@@ -91,7 +92,7 @@ def main() -> int:
         signal.signal(name, lambda *_: None)
     log_read, log_write = os.pipe2(os.O_CLOEXEC)
     log = Log(spec["log"], int(spec["log_limit_bytes"]))
-    child = _start(spec, spec["command"], spec["environment"], log_write)
+    child = _start(spec, spec["command"], dict(os.environ), log_write)
     os.close(log_write)
 
     poll = select.poll()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from tests.fixtures.application import RUN
 __all__ = ["home"]
 
 STATUS = "query ($id: ID!) { run(id: $id) { status rowsWritten flowRunId } system { components { name status version } } }"
+
+
+def command_lines() -> str:
+    """What everybody on this machine can read of its processes."""
+    lines = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(process.read_text(errors="replace"))
+    return "\n".join(lines)
 
 
 async def test_it_runs_by_prefect_and_takes_the_server_along(home: Path, tmp_path: Path) -> None:
@@ -38,7 +48,9 @@ async def test_it_runs_by_prefect_and_takes_the_server_along(home: Path, tmp_pat
         assert httpx.get(f"{url}/health", trust_env=False).status_code == httpx.codes.OK
         # It asks for the password that is the owner's alone to read.
         assert httpx.post(f"{url}/deployments/filter", json={}, trust_env=False).status_code == httpx.codes.UNAUTHORIZED
-        assert oct((home / "prefect" / "auth").stat().st_mode & 0o777) == "0o600"
+        auth = home / "prefect" / "auth"
+        assert oct(auth.stat().st_mode & 0o777) == "0o600"
+        assert auth.read_text().strip().partition(":")[2] not in command_lines()
         served.process.kill()
         await served.process.wait()
     await gone(home)
