@@ -7,7 +7,7 @@ RUN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(RUN)/python -m pytest
 
-.PHONY: help install demo up test lint format typecheck schema migration roles scenarios bench spark-jars clean
+.PHONY: help install demo up test lint format typecheck schema migration roles scenarios bench chaos spark-jars clean
 
 help: ## What can be done
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ roles: $(INSTALLED) ## Write docs/roles.md, the role matrix
 
 scenarios: $(INSTALLED) ## The table of the 150 scenarios, done and missing
 	@$(RUN)/python -m tools.scenarios
+
+chaos: $(INSTALLED) ## Kill, freeze and starve real workers at every step, and compare the rows
+	$(PYTEST) -q -p no:randomly --chaos tests/e2e/test_chaos.py
 
 bench: $(INSTALLED) ## Timings, as ratios within one run
 	$(RUN)/python -m benchmarks

@@ -21,7 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.background import Background
 from autoloader.deliveries import Deliveries
+from autoloader.flow_services import FlowServices
 from autoloader.observed_services import observed
+from autoloader.orchestration import open_orchestrator
 from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
@@ -44,6 +46,7 @@ from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
+from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
 from domain.ledger.table_care import TableCareService
 from domain.notifications.delivery import DeliveryService
@@ -69,7 +72,6 @@ from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.identity.oidc import OidcTokenVerifier, open_http
 from integrations.identity.provider import Provider
 from integrations.identity.signing_keys import SigningKeys
-from integrations.in_process.orchestrator import InProcessOrchestrator
 from integrations.notifications.destinations import Destinations, SystemResolver
 from integrations.notifications.sealing import AesSeal
 from integrations.notifications.sender import HttpWebhookSender
@@ -106,6 +108,7 @@ class Application:
     services: Services
     pipeline: RunPipeline
     engine: EmbeddedEngine
+    flow_services: FlowServices
     background: Background
     metrics: Metrics
     _revision: Recently[str]
@@ -131,9 +134,9 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         measuring = await stack.enter_async_context(open_measuring(settings))
         telemetry = measuring.telemetry
-        database = open_database(database_url, role=TENANT_ROLE)
+        database = open_database(database_url, role=TENANT_ROLE, idle_transaction_seconds=settings.lease_seconds)
         stack.push_async_callback(database.dispose)
-        across_tenants = open_database(database_url, role=DIRECTORY_ROLE)
+        across_tenants = open_database(database_url, role=DIRECTORY_ROLE, idle_transaction_seconds=settings.lease_seconds)
         stack.push_async_callback(across_tenants.dispose)
         # Sees all tenants' rows, counts them, and can do no more with them.
         watching = open_database(database_url, pool_size=1, read_only=True, statement_timeout_seconds=_WATCHING_SECONDS)
@@ -179,8 +182,8 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             PipelineSettings(lease_seconds=settings.lease_seconds),
             telemetry,
         )
-        orchestrator = InProcessOrchestrator(pipeline, unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
-        stack.push_async_callback(orchestrator.close)
+        for_flows = FlowServices(pipeline, runs, unit_of_work)
+        orchestrator = await stack.enter_async_context(open_orchestrator(settings, directory, for_flows))
         resolver = SystemResolver()
         stack.callback(resolver.close)
         sender = HttpWebhookSender(Destinations(settings.webhook_networks, resolver), httpx.create_ssl_context())
@@ -199,6 +202,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             files=lambda tenant_id: observed(FileStateService(unit_of_work, checkpoints, tenant_id), telemetry),
             explanation=observed(ExplanationService(unit_of_work, stores, clock), telemetry),
             completeness=observed(CompletenessService(unit_of_work, discovery, engines), telemetry),
+            schema_changes=observed(SchemaChangeService(unit_of_work, clock), telemetry),
             system=observed(SystemService(_probes(database, engine, spark, orchestrator)), telemetry),
             reader=lambda tenant_id: SqlReader(database, tenant_id),
             limits=Limits(
@@ -225,13 +229,16 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             },
             runs,
             pipeline,
+            orchestrator,
             LatenessService(unit_of_work, clock),
             telemetry,
-            recover_every_seconds=min(5.0, settings.lease_seconds / 3),
+            lease_seconds=settings.lease_seconds,
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
-        yield Application(settings, database, directory, services, pipeline, engine, background, measuring.metrics, revision, backlog)
+        yield Application(
+            settings, database, directory, services, pipeline, engine, for_flows, background, measuring.metrics, revision, backlog
+        )
 
 
 @contextlib.asynccontextmanager
@@ -248,9 +255,7 @@ async def _spark(
         await spark.close()
 
 
-def _probes(
-    database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine | None, orchestrator: InProcessOrchestrator
-) -> dict[str, Probe]:
+def _probes(database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine | None, orchestrator: Orchestrator) -> dict[str, Probe]:
     return {
         "database": lambda: _database_version(database),
         "engine": embedded.version,
@@ -320,8 +325,15 @@ async def background_work(application: Application) -> AsyncIterator[None]:
 
 
 def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:
-    # The catalog lives in a schema of its own, so that its tables and ours do not meet.
-    catalog = make_url(database_url).set(drivername="postgresql+psycopg2").update_query_dict({"options": "-csearch_path=iceberg"})
+    # The catalog lives in a schema of its own, so that its tables and ours do not meet. What a process that was stopped holds locked
+    # is free again with its lease, and nobody waits longer for a lock.
+    patience = int(settings.lease_seconds * 1000)
+    options = {"search_path": "iceberg", "idle_in_transaction_session_timeout": patience, "lock_timeout": 2 * patience}
+    catalog = (
+        make_url(database_url)
+        .set(drivername="postgresql+psycopg2")
+        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items())})
+    )
     return EmbeddedEngineSettings(
         catalog_uri=catalog.render_as_string(hide_password=False),
         warehouse=settings.warehouse_uri,

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
+from domain.errors import UnavailableError
 from domain.log_fields import binding
 from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
 from domain.notifications.lateness import LatenessService
+from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, Topic
 from domain.runs.pipeline import RunPipeline
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _STANDBY_SECONDS = 2.0
+_RECOVER_EVERY_SECONDS = 5.0
+_MEND_EVERY_SECONDS = 60.0
 _COMPACT_EVERY_SECONDS = 10.0
 _CHANGES_AT_ONCE = 10_000
 _FORGET_EVERY_SECONDS = 60.0
@@ -35,46 +39,61 @@ class Background:
         lanes: Mapping[Topic, Lane],
         runs: RunService,
         pipeline: RunPipeline,
+        orchestrator: Orchestrator,
         lateness: LatenessService,
         telemetry: Telemetry,
         *,
-        recover_every_seconds: float,
+        lease_seconds: float,
     ) -> None:
         self._database_url = database_url
         self._directory = directory
         self._lanes = lanes
         self._runs = runs
         self._pipeline = pipeline
+        self._orchestrator = orchestrator
         self._lateness = lateness
         self._telemetry = telemetry
-        self._recover_every_seconds = recover_every_seconds
+        # A fraction of a lease, so that what a lost worker has left is found soon after its lease has expired.
+        self._recover_every_seconds = min(_RECOVER_EVERY_SECONDS, lease_seconds / 3)
+        self._standby_seconds = min(_STANDBY_SECONDS, lease_seconds / 3)
+        self._lease_seconds = lease_seconds
 
     async def run(self) -> None:
         """Until cancelled: take the background lock when it is free, and do the work while it is held."""
         while True:
             try:
-                async with background_ownership(self._database_url) as ownership:
-                    if ownership is not None:
-                        self._telemetry.owns_background(True)
-                        await self._work(ownership)
+                # In a task of its own, for one in which a TaskGroup has failed looks as if it were asked to end (Python 3.11).
+                await asyncio.create_task(self._work_while_owner(), name="background work")
             except Exception as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # A chore failed as it was cancelled, and its error took the cancellation's place.
+                    raise asyncio.CancelledError from error
                 log.warning("background work is interrupted: %r", _first(error))
-            finally:
-                self._telemetry.owns_background(False)
-            await asyncio.sleep(_STANDBY_SECONDS)
+            await asyncio.sleep(self._standby_seconds)
+
+    async def _work_while_owner(self) -> None:
+        try:
+            async with background_ownership(self._database_url, patience_seconds=self._lease_seconds) as ownership:
+                if ownership is not None:
+                    self._telemetry.owns_background(True)
+                    await self._work(ownership)
+        finally:
+            self._telemetry.owns_background(False)
 
     async def _work(self, ownership: Ownership) -> None:
         """Each chore beside the others, so that none waits for one that takes long; all of them end with the first that fails."""
         async with asyncio.TaskGroup() as chores:
             chores.create_task(self._empty_outbox(ownership))
-            chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            if not self._orchestrator.fires_schedules:
+                chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
+            chores.create_task(_every(_MEND_EVERY_SECONDS, self._mend))
             chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
             chores.create_task(_every(self._recover_every_seconds, self._recover))
             chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
             chores.create_task(_every(_FORGET_EVERY_SECONDS, self._forget))
 
     async def _empty_outbox(self, ownership: Ownership) -> None:
-        work = OutboxWork(self._directory, self._lanes, free=ownership.wake)
+        work = OutboxWork(self._directory, self._lanes, free=ownership.wake, visible_after_seconds=self._lease_seconds)
         try:
             while True:
                 await work.start()
@@ -93,6 +112,13 @@ class Background:
     async def _recover(self) -> None:
         with binding(operation="recoverLost", operation_kind="background"):
             await self._pipeline.recover_lost()
+
+    async def _mend(self) -> None:
+        with binding(operation="reconcileAll", operation_kind="background"):
+            try:
+                await self._orchestrator.reconcile_all()
+            except UnavailableError as error:
+                log.warning("the orchestrator cannot be compared with what is stored: %s", error.message)
 
     async def _compact(self) -> None:
         await self._directory.compact_file_counts(_CHANGES_AT_ONCE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-import signal
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,6 +18,7 @@ from rich.markup import escape
 from autoloader.embedded.errors import EmbeddedPostgresError
 from autoloader.logs import set_up_logging
 from autoloader.settings import Settings
+from autoloader.signals import run_stoppable
 from domain.errors import DomainError
 
 app = typer.Typer(
@@ -40,27 +41,37 @@ SCHEMA_FILE = Path("schema.graphql")
 def up(
     port: Annotated[int | None, typer.Option(help="The port of the API; AUTOLOADER_PORT and 8000 unless told.")] = None,
     home: Annotated[Path | None, typer.Option(help="Where data stays; AUTOLOADER_HOME and .autoloader unless told.")] = None,
+    prefect: Annotated[
+        bool,
+        typer.Option(
+            "--prefect", help="Have Prefect orchestrate: AUTOLOADER_PREFECT_API_URL's, or a local server; runs are executed here."
+        ),
+    ] = False,
 ) -> None:
     """Serve the API, with the embedded stack where nothing else is configured. Ctrl-C stops everything."""
     settings = _settings(**_given(port=port, home=home))
-    _run(_up(settings))
+    _run(_up(settings, prefect=prefect))
 
 
-async def _up(settings: Settings) -> None:
+async def _up(settings: Settings, *, prefect: bool) -> None:
     from autoloader.stack import running_stack
 
-    async with running_stack(settings) as stack:
+    if prefect and settings.prefect_api_url is None:
+        console.print("starting Prefect; the first time that takes a while")
+    async with running_stack(settings, prefect=prefect) as stack:
         console.print(f"[bold]GraphiQL and API[/]  {stack.url}/graphql")
         console.print(f"[bold]key[/]               {stack.key}")
         console.print(f"[bold]data[/]              {settings.home.absolute()}")
         console.print(f"[bold]local sources[/]     {', '.join(settings.roots)}")
+        if (prefect_url := stack.application.settings.prefect_api_url) is not None:
+            console.print(f"[bold]Prefect[/]           {prefect_url}")
         console.print("Ctrl-C stops everything.")
         await asyncio.Event().wait()
 
 
 @app.command()
 def worker() -> None:
-    """Execute runs and schedules, without the API, over the database at AUTOLOADER_DATABASE_URL."""
+    """Execute runs, and do the background work, without the API, over the database at AUTOLOADER_DATABASE_URL."""
     settings = _settings()
     if settings.database_url is None:
         _stop("a worker shares a database: set AUTOLOADER_DATABASE_URL")
@@ -69,9 +80,15 @@ def worker() -> None:
 
 async def _worker(settings: Settings) -> None:
     from autoloader.application import background_work, open_application
+    from autoloader.orchestration import prefect_worker
     from autoloader.stack import database
 
-    async with database(settings) as url, open_application(settings, url) as application, background_work(application):
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(database(settings))
+        application = await stack.enter_async_context(open_application(settings, url))
+        await stack.enter_async_context(background_work(application))
+        if settings.prefect_api_url is not None:
+            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
         console.print("working; Ctrl-C stops")
         await asyncio.Event().wait()
 
@@ -229,17 +246,9 @@ def _settings(**options: Any) -> Settings:
 
 
 def _run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run until the end, or until SIGINT or SIGTERM, which let everything close in order."""
-
-    async def stoppable() -> Any:
-        task = asyncio.current_task()
-        assert task is not None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await main
-
+    """Run until the end, or until SIGINT or SIGTERM, which let everything close in order; a second one hurries."""
     try:
-        return asyncio.run(stoppable())
+        return run_stoppable(main)
     except asyncio.CancelledError:
         console.print("stopped")
         return None

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.application import credential, engine_settings, spark_engine
 from autoloader.embedded.errors import EmbeddedPostgresInUseError
+from autoloader.orchestration import prefect_connection
 from autoloader.settings import CredentialSettings, Settings
 from autoloader.stack import database as embedded_or_configured
 from domain.errors import DomainError
@@ -60,6 +61,8 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
                 if settings.spark_connect_url is not None:
                     yield await _look("spark", partial(_spark, settings, url))
         yield await _look("warehouse", partial(_warehouse, settings))
+        if settings.prefect_api_url is not None:
+            yield await _look("Prefect", partial(_prefect, settings))
         for root in settings.roots:
             yield await _look("local root", partial(_root, root))
         for name, given in settings.credentials.items():
@@ -122,6 +125,21 @@ async def _warehouse(settings: Settings) -> str:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} cannot be written to")
     return f"{settings.warehouse_uri}, {shutil.disk_usage(folder).free // 2**20} MiB free"
+
+
+async def _prefect(settings: Settings) -> str:
+    from integrations.prefect.connection import errors_named
+
+    made = prefect_connection(settings)
+    with errors_named(made.host):
+        async with made.client() as client:
+            version = await client.api_version()
+            pools = {pool.name for pool in await client.read_work_pools()}
+            if settings.prefect_work_pool not in pools:
+                return f"{version} at {made.host}; the work pool {settings.prefect_work_pool} is made when the server starts"
+            workers = await client.read_workers_for_work_pool(settings.prefect_work_pool)
+    online = sum(worker.status == "ONLINE" for worker in workers)
+    return f"{version} at {made.host}; {online} workers of the pool {settings.prefect_work_pool} are online"
 
 
 def _there(folder: Path) -> Path:

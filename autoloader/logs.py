@@ -150,10 +150,8 @@ def secrets_of(settings: Settings) -> Iterable[str]:
     if settings.database_url is not None:
         password = make_url(settings.database_url.get_secret_value()).password
         given.append(None if password is None else str(password))
-    if settings.metrics_token is not None:
-        given.append(settings.metrics_token.get_secret_value())
-    if settings.webhook_key is not None:
-        given.append(settings.webhook_key.get_secret_value())
+    tokens = (settings.metrics_token, settings.webhook_key, settings.prefect_api_key, settings.prefect_auth_string)
+    given += [token.get_secret_value() for token in tokens if token is not None]
     for credential in settings.credentials.values():
         given += [secret.get_secret_value() for secret in (credential.secret_access_key, credential.session_token) if secret]
     given += [value for name, value in settings.catalog_properties.items() if re.search("secret|token|password|credential", name)]

@@ -14,7 +14,6 @@ from domain.ports.unit_of_work import Directory, OutboxEntry, Subject, Topic
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_SECONDS = 2.0
-_VISIBLE_AFTER_SECONDS = 60.0
 _LONGEST_POSTPONEMENT_SECONDS = 300.0
 
 
@@ -31,12 +30,15 @@ class Lane:
 
 
 class OutboxWork:
-    """`free` is called each time that there is room for more of a lane."""
+    """`free` is called each time that there is room for more of a lane. What was taken is due again after `visible_after_seconds`."""
 
-    def __init__(self, directory: Directory, lanes: Mapping[Topic, Lane], free: Callable[[], None]) -> None:
+    def __init__(
+        self, directory: Directory, lanes: Mapping[Topic, Lane], free: Callable[[], None], *, visible_after_seconds: float
+    ) -> None:
         self._directory = directory
         self._lanes = lanes
         self._free = free
+        self._visible_after_seconds = visible_after_seconds
         self._under_way: dict[Topic, dict[Subject, asyncio.Task[None]]] = {topic: {} for topic in lanes}
 
     async def start(self) -> None:
@@ -44,7 +46,7 @@ class OutboxWork:
         for topic, lane in self._lanes.items():
             under_way = self._under_way[topic]
             while room := lane.at_once - len(under_way):
-                entries = await self._directory.take_outbox(room, topic=topic, visible_after_seconds=_VISIBLE_AFTER_SECONDS)
+                entries = await self._directory.take_outbox(room, topic=topic, visible_after_seconds=self._visible_after_seconds)
                 for entry in entries:
                     if entry.subject in under_way:
                         # One look at a time: the one that has begun may have read what was before this entry.
@@ -55,7 +57,7 @@ class OutboxWork:
                     break
 
     async def stop(self) -> None:
-        """Cancel what is under way. It is due again a minute after it was taken, here or in another process."""
+        """Cancel what is under way. It is due again a lease's time after it was taken, here or in another process."""
         tasks = [task for under_way in self._under_way.values() for task in under_way.values()]
         for task in tasks:
             task.cancel()

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -57,7 +57,7 @@ class OidcSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="AUTOLOADER_", extra="forbid", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(env_prefix="AUTOLOADER_", extra="forbid", env_nested_delimiter="__", validate_by_name=True)
 
     home: Path = Field(default=Path(".autoloader"), description="Where the embedded stack keeps its data.")
     database_url: SecretStr | None = Field(default=None, description="A PostgreSQL to use instead of the embedded one.")
@@ -72,6 +72,30 @@ class Settings(BaseSettings):
     )
     credentials: dict[str, CredentialSettings] = Field(default_factory=dict, description="S3 credentials by name, as JSON.")
     max_concurrent_runs: int = Field(default=2, ge=1, le=64, description="How many runs this process executes at once.")
+    drain_seconds: float = Field(
+        default=20.0, ge=0, description="How long runs of Prefect may go on in a worker that is to stop; then they are stopped."
+    )
+    prefect_api_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AUTOLOADER_PREFECT_API_URL", "PREFECT_API_URL"),
+        # No user in it: AUTOLOADER_PREFECT_AUTH_STRING carries what lets us in.
+        pattern=r"^https?://[^\s/@]+(/[^\s@]*)?$",
+        description="The API of a Prefect server that orchestrates; runs are tasks of this process unless set.",
+    )
+    prefect_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AUTOLOADER_PREFECT_API_KEY", "PREFECT_API_KEY"),
+        description="The API key for Prefect Cloud.",
+    )
+    prefect_auth_string: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AUTOLOADER_PREFECT_AUTH_STRING", "PREFECT_API_AUTH_STRING"),
+        description="User and password for a Prefect server that asks for them, as user:password.",
+    )
+    prefect_work_pool: str = Field(
+        default="autoloader", pattern=r"^[\w.-]{1,100}$", description="The work pool that deployments are in and workers serve."
+    )
+    prefect_port: int = Field(default=0, ge=0, le=65_535, description="The port of a local Prefect server; 0 picks a free one.")
     engine_threads: int = Field(default=2, ge=1, le=64, description="Threads with which files are parsed.")
     engine_memory: str = Field(default="2GB", description="Memory that parsing may use.")
     spark_connect_url: str | None = Field(

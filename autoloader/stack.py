@@ -10,10 +10,13 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import uvicorn
+from pydantic import SecretStr
 
 from autoloader.application import Application, background_work, open_application
 from autoloader.embedded.postgres import EmbeddedPostgres
 from autoloader.local_key import ensure_local_key
+from autoloader.local_prefect import LocalPrefect
+from autoloader.orchestration import prefect_worker
 from autoloader.settings import Settings
 from graphql_api.app import create_app
 from graphql_api.probes import MetricsPage
@@ -52,13 +55,21 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
-    """Everything up and serving while the block runs. Stops in the order in which nothing is lost: server, runs, database."""
+async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIterator[Stack]:
+    """Everything up and serving while the block runs. Stops in the order in which nothing is lost: server, runs, database.
+
+    With `prefect` runs are executed here for Prefect: the configured one, or a server of our own.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        if prefect and settings.prefect_api_url is None:
+            server = await stack.enter_async_context(LocalPrefect(settings.home / "prefect", settings.prefect_port))
+            settings = settings.model_copy(update={"prefect_api_url": server.api_url, "prefect_auth_string": SecretStr(server.auth_string)})
         url = await stack.enter_async_context(database(settings))
         application = await stack.enter_async_context(open_application(settings, url))
         key = await ensure_local_key(application)
         await stack.enter_async_context(background_work(application))
+        if prefect:
+            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
         listening = socket.create_server((settings.host, settings.port))
         stack.callback(listening.close)
         local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
@@ -76,9 +87,9 @@ async def running_stack(settings: Settings) -> AsyncIterator[Stack]:
             # Compression would keep a window of each connection in memory.
             ws_per_message_deflate=False,
         )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listening]), name="http server")
-        stack.push_async_callback(_stopped, server, serving)
+        http = _Server(config)
+        serving = asyncio.create_task(http.serve(sockets=[listening]), name="http server")
+        stack.push_async_callback(_stopped, http, serving)
         stack.callback(application.services.streams.close)
         host, port = listening.getsockname()[:2]
         yield Stack(application, f"http://{host}:{port}", key)

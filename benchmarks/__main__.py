@@ -6,7 +6,21 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import counting, dashboard, load_files, nothing_new, one_file, operations, replacing, spark_files, telemetry
+from benchmarks import (
+    claims,
+    counting,
+    dashboard,
+    load_files,
+    nothing_new,
+    one_file,
+    operations,
+    poison,
+    prefect_worker,
+    recovery,
+    replacing,
+    spark_files,
+    telemetry,
+)
 from benchmarks.report import Report
 
 BENCHMARKS = {
@@ -14,10 +28,14 @@ BENCHMARKS = {
     "nothing-new-local": nothing_new.measure_local,
     "nothing-new-s3": nothing_new.measure_s3,
     "one-file": one_file.measure,
+    "prefect": prefect_worker.measure,
     "replacing": replacing.measure,
     "dashboard": dashboard.measure,
     "operations": operations.measure,
     "counting": counting.measure,
+    "claims": claims.measure,
+    "poison": poison.measure,
+    "recovery": recovery.measure,
     "telemetry": telemetry.measure,
     "spark": spark_files.measure,
 }

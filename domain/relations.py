@@ -18,6 +18,7 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import FileAttempt, FileStatus, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.schema_changes import SchemaChange, SchemaChangeDecision
 from domain.schema_versions import SchemaVersion
 
 E = TypeVar("E")
@@ -74,6 +75,11 @@ class RunFileFilter:
 
     status: tuple[FileStatus, ...] | None = where("outcome", Operator.ANY_OF, through=True)
     path_prefix: str | None = where("path", Operator.STARTS_WITH)
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChangeFilter:
+    decision: tuple[SchemaChangeDecision, ...] | None = where("decision", Operator.ANY_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,21 @@ INGESTION_SCHEMA_VERSIONS = Relation(
     orders={"NEWEST": (Sort("version", descending=True),)},
     filter=NoFilter,
     parent="ingestion_id",
+)
+INGESTION_SCHEMA_CHANGES = Relation(
+    "ingestion.schemaChanges",
+    SchemaChange,
+    orders={"NEWEST": (Sort("proposed_at", descending=True),)},
+    filter=SchemaChangeFilter,
+    parent="ingestion_id",
+)
+SCHEMA_CHANGE_FILES = Relation(
+    "schemaChange.heldFiles",
+    ProcessedFile,
+    orders={"OLDEST": (Sort("id"),)},
+    filter=NoFilter,
+    parent="schema_change_id",
+    fixed={"current": True, "status": FileStatus.HELD},
 )
 API_KEYS = Relation("apiKeys", ApiKey, orders={"NEWEST": (Sort("created_at", descending=True),)}, filter=NoFilter)
 AUDIT_EVENTS = Relation("auditEvents", AuditEvent, orders={"NEWEST": (Sort("id", descending=True),)}, filter=AuditEventFilter)

@@ -75,9 +75,9 @@ _F = FileStatus
 FILE = Transitions(
     "a file",
     {
-        _F.PENDING: (_F.PROCESSING, _F.HELD, _F.SKIPPED),
-        _F.PROCESSING: (_F.SUCCESS, _F.FAILED, _F.SKIPPED, _F.PENDING),
-        _F.HELD: (_F.PENDING,),
+        _F.PENDING: (_F.PROCESSING, _F.SKIPPED),
+        _F.PROCESSING: (_F.SUCCESS, _F.FAILED, _F.SKIPPED, _F.HELD, _F.PENDING),
+        _F.HELD: (_F.PENDING, _F.SKIPPED),
         _F.FAILED: (_F.PENDING, _F.SKIPPED),
         _F.SKIPPED: (_F.PENDING,),
         _F.SUCCESS: (_F.SUPERSEDED,),

@@ -16,6 +16,7 @@ from domain.ingestions.refresh import RefreshService
 from domain.ingestions.service import IngestionService
 from domain.ledger.completeness import CompletenessService
 from domain.ledger.explanation import ExplanationService
+from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
 from domain.notifications.service import WebhookService
 from domain.ports.reader import Reader
@@ -46,6 +47,7 @@ class Services:
     files: Callable[[UUID], FileStateService]
     explanation: ExplanationService
     completeness: CompletenessService
+    schema_changes: SchemaChangeService
     system: SystemService
     reader: Callable[[UUID], Reader]
     limits: Limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -101,12 +102,14 @@ def open_database(
     role: str | None = None,
     pool_size: int = 10,
     statement_timeout_seconds: float = 30.0,
+    idle_transaction_seconds: float = 60.0,
     read_only: bool = False,
     application: str = "autoloader",
 ) -> AsyncEngine:
     """`url` is a PostgreSQL URL of any driver. Connections are opened when first needed, and checked before each use.
 
-    They act as `role` (see `persistence.row_security`), or as the user whom the URL names.
+    They act as `role` (see `persistence.row_security`), or as the user whom the URL names. A transaction whose client says nothing
+    for `idle_transaction_seconds` is rolled back: a process that was stopped must not hold rows locked that others wait for.
     """
     return create_async_engine(
         make_url(url).set(drivername="postgresql+asyncpg"),
@@ -128,7 +131,7 @@ def open_database(
                 "timezone": "UTC",
                 "statement_timeout": str(int(statement_timeout_seconds * 1000)),
                 "default_transaction_read_only": "on" if read_only else "off",
-                "idle_in_transaction_session_timeout": "60000",
+                "idle_in_transaction_session_timeout": str(int(idle_transaction_seconds * 1000)),
                 "jit": "off",
             },
         },
@@ -168,13 +171,28 @@ async def _on_behalf_of(tenant_id: UUID | None, opened: AsyncConnection) -> Asyn
 
 @contextmanager
 def _told() -> Iterator[None]:
+    before = _cancellations()
     try:
         yield
-    except _DOWN as error:
+    except (*_DOWN, exc.DBAPIError) as error:
+        if _cancellations() > before:
+            # The rollback of a statement that was cancelled may fail with a complaint of the driver's, which took the cancellation's
+            # place; who catches errors and goes on would never end.
+            raise asyncio.CancelledError from error
+        _tell(error)
+        raise
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _tell(error: BaseException) -> None:
+    """Raises `UnavailableError` when the error says that there is no database to talk to."""
+    if isinstance(error, _DOWN):
         # The cause goes to logs; its words name hosts and users.
         raise UnavailableError(_NOT_AVAILABLE) from error
-    except exc.DBAPIError as error:
-        # A wrong password, say, comes as no more than this, around what the driver said.
-        if isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
-            raise UnavailableError(_NOT_AVAILABLE) from error
-        raise
+    # A wrong password, say, comes as no more than this, around what the driver said.
+    if isinstance(error, exc.DBAPIError) and isinstance(error.orig, BaseException) and isinstance(error.orig.__cause__, _DOWN):
+        raise UnavailableError(_NOT_AVAILABLE) from error

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ARRAY, ColumnElement, DateTime, Table, Uuid, and_, bindparam, column, delete, func, select, update
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Table, Uuid, and_, bindparam, column, delete, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
+from domain.runs.entities import RunStatus
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import unstorable
@@ -76,6 +77,21 @@ class SqlDirectory:
         )
         async with connection(self._engine) as opened:
             return [entity_of(Ingestion, row) for row in (await opened.execute(statement)).all()]
+
+    async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        statement = select(*columns_of(Ingestion)).order_by(ingestions.c.id).limit(limit)
+        if after is not None:
+            statement = statement.where(ingestions.c.id > after)
+        async with connection(self._engine) as opened:
+            return [entity_of(Ingestion, row) for row in (await opened.execute(statement)).all()]
+
+    async def waiting_runs(self, limit: int, *, queued_for_seconds: float) -> Sequence[Subject]:
+        long_ago = func.clock_timestamp() - timedelta(seconds=queued_for_seconds)
+        waiting = [literal(status, runs.c.status.type, literal_execute=True) for status in (RunStatus.QUEUED, RunStatus.CANCELLING)]
+        statement = select(runs.c.tenant_id, runs.c.id).where(runs.c.status.in_(waiting), runs.c.queued_at <= long_ago)
+        async with connection(self._engine) as opened:
+            rows = (await opened.execute(statement.order_by(runs.c.queued_at, runs.c.id).limit(limit))).all()
+        return [Subject(*row) for row in rows]
 
     async def late_ingestions(self, limit: int) -> Sequence[Subject]:
         statement = (

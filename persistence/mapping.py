@@ -14,6 +14,7 @@ from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Tenant
 from persistence import tables
@@ -27,6 +28,7 @@ TABLE_OF: dict[type, Table] = {
     Batch: tables.batches,
     ProcessedFile: tables.processed_files,
     FileAttempt: tables.file_attempts,
+    SchemaChange: tables.schema_changes,
     SchemaVersion: tables.schema_versions,
     ApiKey: tables.api_keys,
     AuditEvent: tables.audit_events,

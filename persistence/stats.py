@@ -107,7 +107,7 @@ def run_totals_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID], since: 
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), the sums that `RunTotals` has, in its order."""
     given = _given(ingestion_ids)
     listed = and_(runs.c.trigger != RunTrigger.RETRY, runs.c.started_at.is_not(None))
-    settled = runs.c.files_processed + runs.c.files_failed + runs.c.files_skipped
+    settled = runs.c.files_processed + runs.c.files_failed + runs.c.files_skipped + runs.c.files_held
     sums = (
         select(
             func.count().label("runs"),

@@ -28,9 +28,10 @@ from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
 from domain.ledger.entities import BatchStatus, FileStatus
 from domain.notifications.entities import DeliveryStatus, WebhookEvent
-from domain.ports.engine import TableSchema
+from domain.ports.engine import ColumnChange, TableSchema
 from domain.ports.unit_of_work import Topic
 from domain.runs.entities import Refresh, RunStatus, RunTrigger
+from domain.schema_changes import SchemaChangeDecision
 from domain.schema_versions import SchemaDiff
 from domain.states import ACTIVE_RUN
 from domain.tenants import Grants, Role
@@ -156,6 +157,7 @@ runs = Table(
     _count("files_processed"),
     _count("files_failed"),
     _count("files_skipped"),
+    _count("files_held"),
     _count("rows_written", BigInteger),
     _count("rows_skipped", BigInteger),
     _count("rows_rescued", BigInteger),
@@ -166,6 +168,7 @@ runs = Table(
     one_of("trigger", RunTrigger),
     Index("uq_runs_active", "ingestion_id", unique=True, postgresql_where=_ACTIVE_RUNS),
     UniqueConstraint("ingestion_id", "due_at", name="uq_runs_due"),
+    Index("uq_runs_flow_run", "flow_run_id", unique=True, postgresql_where=text("flow_run_id IS NOT NULL")),
     Index("ix_runs_newest", "tenant_id", "queued_at", "id"),
     Index("ix_runs_of_ingestion", "ingestion_id", "queued_at", "id"),
     # The few that failed, or are active, among the many that did not or are not.
@@ -216,6 +219,8 @@ processed_files = Table(
     _count("retry_count"),
     _moment("next_retry_at", nullable=True),
     Column("error_message", Message),
+    # No foreign key: its checks would lock the change after the file, and whoever decides locks them in the other order.
+    Column("schema_change_id", Uuid),
     _moment("discovered_at", default_now=True),
     _moment("processed_at", nullable=True),
     one_of("status", FileStatus),
@@ -227,6 +232,8 @@ processed_files = Table(
     Index("ix_processed_files_pending", "ingestion_id", "id", postgresql_where=text("status = 'PENDING'")),
     Index("ix_processed_files_failed", "ingestion_id", "id", postgresql_where=text("status = 'FAILED'")),
     Index("ix_processed_files_in_work", "batch_id", "id", postgresql_where=text("status = 'PROCESSING'")),
+    Index("ix_processed_files_held", "ingestion_id", "id", postgresql_where=text("status = 'HELD'")),
+    Index("ix_processed_files_of_schema_change", "schema_change_id", "id", postgresql_where=text("schema_change_id IS NOT NULL")),
 )
 
 # The ledger's counts: their sum by ingestion and status is what a GROUP BY over the ledger would give. Triggers of
@@ -285,6 +292,27 @@ schema_versions = Table(
     Column("diff", ValueObject(SchemaDiff), nullable=False),
     _moment("created_at", default_now=True),
     UniqueConstraint("ingestion_id", "version", name="uq_schema_versions_version"),
+)
+
+_OPEN_CHANGES = text("decision = 'PENDING'")
+
+schema_changes = Table(
+    "schema_changes",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    *_ingestion("schema_changes"),
+    Column("run_id", Uuid),
+    Column("digest", Text, nullable=False),
+    Column("changes", ValueObject(tuple[ColumnChange, ...]), nullable=False),
+    Column("example_path", Text, nullable=False),
+    Column("proposed_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    enum_column("decision", SchemaChangeDecision),
+    _moment("decided_at", nullable=True),
+    Column("decided_by", Message),
+    Column("decision_reason", Message),
+    one_of("decision", SchemaChangeDecision),
+    Index("uq_schema_changes_open", "ingestion_id", "digest", unique=True, postgresql_where=_OPEN_CHANGES),
+    Index("ix_schema_changes_of_ingestion", "ingestion_id", "proposed_at", "id"),
 )
 
 outbox = Table(

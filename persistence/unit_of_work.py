@@ -19,6 +19,7 @@ from persistence.repositories.batches import SqlBatchRepository
 from persistence.repositories.ingestions import SqlIngestionRepository
 from persistence.repositories.processed_files import SqlProcessedFileRepository
 from persistence.repositories.runs import SqlRunRepository
+from persistence.repositories.schema_changes import SqlSchemaChangeRepository
 from persistence.repositories.schema_versions import SqlSchemaVersionRepository
 from persistence.repositories.scope import TenantScope
 from persistence.repositories.webhooks import SqlWebhookRepository
@@ -77,6 +78,7 @@ class SqlUnitOfWork:
         self.files = SqlProcessedFileRepository(scope)
         self.batches = SqlBatchRepository(scope)
         self.schema_versions = SqlSchemaVersionRepository(scope)
+        self.schema_changes = SqlSchemaChangeRepository(scope)
         self.outbox = SqlOutbox(scope)
         self.idempotency_keys = SqlIdempotencyKeys(scope)
         self.api_keys = SqlApiKeyRepository(scope)

@@ -17,4 +17,6 @@ pytest_plugins = [
     "tests.fixtures.spans",
     "tests.fixtures.spark",
     "tests.fixtures.statements",
+    # Last, for it imports others of them, which pytest is to have seen before.
+    "tests.fixtures.chaos",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from domain.access.entities import ApiKey
 from domain.ingestions.entities import (
@@ -23,9 +23,10 @@ from domain.ingestions.entities import (
 from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookEvent
 from domain.notifications.events import Event
-from domain.ports.engine import Column, FileOutcome, OutcomeStatus, TableSchema
+from domain.ports.engine import Column, ColumnChange, FileOutcome, OutcomeStatus, TableSchema
 from domain.ports.object_store import StoredObject
 from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.schema_changes import SchemaChange, SchemaChangeDecision, digest_of
 from domain.schema_versions import SchemaDiff, SchemaVersion
 from domain.tenants import Grants, Principal, Role, Tenant
 
@@ -130,7 +131,7 @@ def a_schedule(**fields: Any) -> Schedule:
 
 
 def a_run(**fields: Any) -> Run:
-    counters = dict.fromkeys(("retry_count", "files_discovered", "files_processed", "files_failed", "files_skipped"), 0)
+    counters = dict.fromkeys(("retry_count", "files_discovered", "files_processed", "files_failed", "files_skipped", "files_held"), 0)
     counters |= dict.fromkeys(("rows_written", "rows_skipped", "rows_rescued", "bytes_processed"), 0)
     unset = ("refresh", "retry_of_id", "due_at", "started_at", "ended_at", "duration_seconds", "lease_expires_at", "files_total")
     return Run(
@@ -169,7 +170,8 @@ def a_batch(**fields: Any) -> Batch:
 
 
 def a_processed_file(**fields: Any) -> ProcessedFile:
-    unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "generation", "next_retry_at", "error_message")
+    unset = ("run_id", "batch_id", "rows", "rows_skipped", "rows_rescued", "snapshot_id", "generation", "next_retry_at")
+    unset += ("error_message", "schema_change_id")
     return ProcessedFile(
         **{
             "id": next(_numbers),
@@ -235,6 +237,41 @@ def failed(file: ProcessedFile | int, message: str = "not JSON", **fields: Any) 
 
 def skipped(file: ProcessedFile | int, message: str = "the file is empty", **fields: Any) -> FileOutcome:
     return FileOutcome(_id(file), OutcomeStatus.SKIPPED, message=message, **fields)
+
+
+def needing(file: ProcessedFile | int, *columns: str) -> FileOutcome:
+    """NEEDS_APPROVAL for new columns as in `a_schema`."""
+    return FileOutcome(_id(file), OutcomeStatus.NEEDS_APPROVAL, message="it waits", needs=new_columns(*columns))
+
+
+def new_columns(*columns: str) -> tuple[ColumnChange, ...]:
+    return tuple(ColumnChange(column.name, None, column.type) for column in a_schema(*columns or ("extra",)).columns)
+
+
+def a_schema_change(**fields: Any) -> SchemaChange:
+    return SchemaChange(
+        **a_proposal(uuid4())
+        | {
+            "tenant_id": uuid4(),
+            "proposed_at": NOW,
+            "decision": SchemaChangeDecision.PENDING,
+            **dict.fromkeys(("decided_at", "decided_by", "decision_reason")),
+        }
+        | fields
+    )
+
+
+def a_proposal(ingestion_id: UUID, **fields: Any) -> dict[str, Any]:
+    """What `propose` takes."""
+    changes = fields.get("changes", new_columns(f"extra_{next(_numbers)}"))
+    return {
+        "id": uuid4(),
+        "ingestion_id": ingestion_id,
+        "run_id": uuid4(),
+        "digest": digest_of(changes),
+        "changes": changes,
+        "example_path": f"{BUCKET}new.json",
+    } | fields
 
 
 def a_create_input(**fields: Any) -> dict[str, Any]:

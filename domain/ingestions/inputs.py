@@ -276,13 +276,6 @@ class PoliciesInput(InputModel):
     timeout_seconds: int | None = Field(default=None, ge=1, le=7 * 86_400)
     late_after_seconds: int | None = Field(default=None, ge=60, le=90 * 86_400)
 
-    @field_validator("schema_evolution")
-    @classmethod
-    def _evolution_supported(cls, policy: SchemaEvolution) -> SchemaEvolution:
-        if policy is SchemaEvolution.REQUIRE_APPROVAL:
-            raise _refuse("REQUIRE_APPROVAL is not supported yet")
-        return policy
-
     def to_policies(self) -> Policies:
         return Policies(**self.model_dump())
 

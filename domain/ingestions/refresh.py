@@ -23,6 +23,7 @@ from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Refresh, RefreshMode, Run, RunTrigger
 from domain.runs.service import new_run, queue, require_runnable
+from domain.steps import Step, reached
 from domain.tenants import Principal
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class RefreshService:
             rows_dropped=table.rows if table is not None and exists else 0,
             files_forgotten=sum(files.values()) if full else 0,
             files_absent=0 if full else files.get(FileStatus.SUCCESS, 0),
-            files_waiting=0 if full else sum(files.get(status, 0) for status in (FileStatus.PENDING, FileStatus.FAILED)),
+            files_waiting=0 if full else sum(files.get(status, 0) for status in (FileStatus.PENDING, FileStatus.FAILED, FileStatus.HELD)),
             generation=ingestion.generation + 1,
         )
 
@@ -145,6 +146,7 @@ class RefreshService:
                 raise UnavailableError("a batch of a lost worker is still being settled; try again")
             await self._begin(tx, present, run.refresh.mode)
             await tx.outbox.add(Topic.INGESTION, ingestion.id)
+        reached(Step.RESET_DECIDED)
         log.info("ingestion %s: %s refresh, generation %d begins", ingestion.id, run.refresh.mode, present.generation + 1)
 
     async def _begin(self, tx: UnitOfWork, present: Ingestion, mode: RefreshMode) -> None:
@@ -162,4 +164,5 @@ class RefreshService:
         )
         await tx.ingestions.begin_reset(present.id, reset, generation=present.generation + 1, checkpoint_path=checkpoint_path)
         if not full:
+            await tx.files.release_held(present.id)
             await tx.files.requeue(FileSelection(ingestion_id=present.id, filter=ProcessedFileFilter(status=(FileStatus.FAILED,))))

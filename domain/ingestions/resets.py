@@ -16,6 +16,7 @@ from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, R
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ports.engine import Engine
 from domain.ports.unit_of_work import Subject, UnitOfWorkFactory
+from domain.steps import Step, reached
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,12 @@ class ResetService:
                     await tx.ingestions.delete(ingestion.id)
                 else:
                     await tx.ingestions.finish_reset(ingestion.id, ingestion.reset.id)
+            reached(Step.RESET_DONE)
 
     async def _do(self, ingestion: Ingestion, reset: Reset) -> None:
         engine, destination = self._engines[ingestion.execution.engine], ingestion.destination
         if reset.drop_table is not None and await engine.drop_table(destination, table_uuid=reset.drop_table):
+            reached(Step.TABLE_DROPPED)
             log.info("ingestion %s: the table was dropped", ingestion.id)
         if reset.remove_rows:
             rows = await engine.remove_rows(
@@ -59,6 +62,7 @@ class ResetService:
                 path_prefix=reset.path_prefix or ingestion.source.path,
                 guard=lambda: self._still_asked_for(ingestion, reset),
             )
+            reached(Step.ROWS_REMOVED)
             log.info("ingestion %s: %d rows were removed from the table", ingestion.id, rows)
         while reset.forget_files and await self._forget_some(ingestion, reset):
             pass
@@ -70,6 +74,7 @@ class ResetService:
             if present is None or present.reset != reset:
                 raise LeaseLostError(f"reset {reset.id}")
             forgotten = await tx.files.delete_by_ingestion(ingestion.id, path_prefix=reset.path_prefix, limit=FORGET_AT_ONCE)
+        reached(Step.FORGOTTEN)
         return forgotten == FORGET_AT_ONCE
 
     async def _still_asked_for(self, ingestion: Ingestion, reset: Reset) -> None:

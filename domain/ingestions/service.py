@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, UnsupportedError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, Source
+from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, SchemaEvolution, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
@@ -50,6 +50,7 @@ class IngestionService:
         """
         if input.execution.engine not in self._engines:
             raise UnsupportedError(f"there is no {input.execution.engine} engine here: nobody has configured one")
+        _check_evolution(input.execution.engine, input.policies.schema_evolution)
         grants = principal.tenant.grants
         source, destination = input.source.to_source(), input.destination.to_destination()
         _check_namespace(destination, grants)
@@ -98,6 +99,7 @@ class IngestionService:
         if input.expected_version not in (None, present.version):
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         source, format, policies = input.applied_to(present.source, present.format, present.policies)
+        _check_evolution(present.execution.engine, policies.schema_evolution)
         if source != present.source:
             try:
                 await self._check_source(source, principal.tenant.grants)
@@ -198,6 +200,11 @@ def source_errors_named() -> Iterator[None]:
     except SourceUnavailableError as error:
         field = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else "path"
         raise ValidationError.of("source", field, message=error.message) from error
+
+
+def _check_evolution(engine: EngineType, evolution: SchemaEvolution) -> None:
+    if engine is EngineType.SPARK and evolution is SchemaEvolution.REQUIRE_APPROVAL:
+        raise UnsupportedError("the SPARK engine does not work with REQUIRE_APPROVAL yet; the EMBEDDED one does")
 
 
 def _check_namespace(destination: Destination, grants: Grants) -> None:

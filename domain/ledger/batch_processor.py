@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from domain.errors import DomainError, LeaseLostError
-from domain.ingestions.entities import EngineType, Ingestion, Policies
+from domain.ingestions.entities import EngineType, Ingestion, Policies, SchemaEvolution
 from domain.ledger.entities import Batch, ProcessedFile
+from domain.ledger.schema_proposals import hold
 from domain.ledger.table_care import is_due
 from domain.notifications.announcing import announce
 from domain.notifications.events import schema_changed
@@ -38,7 +39,9 @@ from domain.ports.engine import (
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry, Work
 from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
+from domain.schema_changes import SchemaChange, decisions_of
 from domain.schema_versions import SchemaDiff, SchemaVersion
+from domain.steps import Step, reached
 from domain.tenants import Grants
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,16 @@ class BatchSettings:
     max_bytes: int = 512 * 2**20
     lease_seconds: float = 30.0
     retry_base_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    """A batch in hand, the rows that it takes the place of, and the decided schema changes under which it is loaded."""
+
+    batch: Batch
+    files: Sequence[ProcessedFile]
+    replaced: Replaced
+    decided: Sequence[SchemaChange]
 
 
 class _NothingToClaimError(Exception):
@@ -92,10 +105,10 @@ class BatchFileProcessor:
             claimed = await self._claim(run, ingestion, max_files=files_left, max_bytes=bytes_left, at_least_one=at_least_one)
             if claimed is None:
                 break
-            batch, files, replaced = claimed
-            bytes_taken += sum(file.size_bytes for file in files)
-            with self._telemetry.during(Work.BATCH, "load", batch_id=str(batch.id), files=len(files)):
-                done += await self._process_batch(run, ingestion, grants, batch, files, replaced)
+            reached(Step.CLAIMED)
+            bytes_taken += sum(file.size_bytes for file in claimed.files)
+            with self._telemetry.during(Work.BATCH, "load", batch_id=str(claimed.batch.id), files=len(claimed.files)):
+                done += await self._process_batch(run, ingestion, grants, claimed)
         return done
 
     async def recover(self, lost: Subject) -> bool:
@@ -131,9 +144,7 @@ class BatchFileProcessor:
                     if await tx.batches.release(taken):
                         await tx.files.release(taken)
 
-    async def _claim(
-        self, run: Run, ingestion: Ingestion, *, max_files: int, max_bytes: int, at_least_one: bool
-    ) -> tuple[Batch, Sequence[ProcessedFile], Replaced] | None:
+    async def _claim(self, run: Run, ingestion: Ingestion, *, max_files: int, max_bytes: int, at_least_one: bool) -> _Claimed | None:
         try:
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 if not await tx.runs.hold_running(run.id):
@@ -155,13 +166,14 @@ class BatchFileProcessor:
                 )
                 if not files:
                     raise _NothingToClaimError
-                return batch, files, await _replaced(tx, batch, files)
+                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+                decided = await tx.schema_changes.get_decided(ingestion.id) if asks else ()
+                return _Claimed(batch, files, await _replaced(tx, batch, files), decided)
         except _NothingToClaimError:
             return None
 
-    async def _process_batch(
-        self, run: Run, ingestion: Ingestion, grants: Grants, batch: Batch, files: Sequence[ProcessedFile], replaced: Replaced
-    ) -> RunMetrics:
+    async def _process_batch(self, run: Run, ingestion: Ingestion, grants: Grants, claimed: _Claimed) -> RunMetrics:
+        batch, files, replaced = claimed.batch, claimed.files, claimed.replaced
         order = LoadBatch(
             batch_id=batch.id,
             epoch=batch.epoch,
@@ -172,6 +184,7 @@ class BatchFileProcessor:
             destination=ingestion.destination,
             policies=ingestion.policies,
             files=[BatchFile(file.id, file.stored_object, replaced.get(file.path, frozenset())) for file in files],
+            decisions=decisions_of(claimed.decided),
         )
         engine = self._engines[ingestion.execution.engine]
         try:
@@ -184,7 +197,7 @@ class BatchFileProcessor:
             await asyncio.shield(self._settle_now(batch, charge=_charge(error)))
             raise
         try:
-            return await self._mark(batch, files, outcome, ingestion.policies)
+            return await self._mark(claimed, outcome, ingestion.policies)
         except LeaseLostError:
             raise
         except BaseException:
@@ -216,26 +229,34 @@ class BatchFileProcessor:
             # Not `await task` with its CancelledError suppressed: that would swallow a cancellation of this task too.
             await asyncio.wait([task])
 
-    async def _mark(self, batch: Batch, files: Sequence[ProcessedFile], outcome: BatchOutcome, policies: Policies) -> RunMetrics:
-        metrics = measure(files, outcome.files)
+    async def _mark(self, claimed: _Claimed, outcome: BatchOutcome, policies: Policies) -> RunMetrics:
+        batch, files = claimed.batch, claimed.files
         async with self._unit_of_work(batch.tenant_id) as tx:
             await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
-            if metrics.files_processed and policies.late_after_seconds is not None:
-                await tx.ingestions.expect_data(batch.ingestion_id)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
+            if loaded and policies.late_after_seconds is not None:
+                await tx.ingestions.expect_data(batch.ingestion_id)
             failed = [o for o in outcome.files if o.status is OutcomeStatus.FAILED]
             skipped = [o for o in outcome.files if o.status is OutcomeStatus.SKIPPED]
+            needing = [o for o in outcome.files if o.status is OutcomeStatus.NEEDS_APPROVAL]
             if not await tx.batches.commit(batch, snapshot_id=outcome.snapshot_id, files=len(loaded)):
                 raise LeaseLostError(f"batch {batch.id} at epoch {batch.epoch}")
             await tx.files.mark_success(batch, loaded, snapshot_id=outcome.snapshot_id)
+            told = await hold(tx, batch, files, needing, known=claimed.decided) if needing else []
+            held = [o for o in told if o.status is OutcomeStatus.NEEDS_APPROVAL]
+            failed += [o for o in told if o.status is OutcomeStatus.FAILED]
             await tx.files.mark_failed(
                 batch, failed, max_retries=policies.max_file_retries, retry_base_seconds=self._settings.retry_base_seconds
             )
             await tx.files.mark_skipped(batch, skipped)
+            if len(told) < len(needing):
+                await tx.files.release(batch)
             await _supersede(tx, batch, files, {outcome.file_id for outcome in [*loaded, *skipped]})
+            metrics = measure(files, [*loaded, *failed, *skipped, *held])
             await tx.runs.update_metrics(batch.run_id, metrics)
             if is_due(outcome.snapshots):
                 await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
+        reached(Step.MARKED)
         self._telemetry.loaded(metrics)
         return metrics
 
@@ -257,6 +278,7 @@ class BatchFileProcessor:
 
     async def _settle_unmarked(self, batch: Batch, *, charge: str | None) -> None:
         """`batch` is held at a new epoch. With `charge`, files that are not in the table have FAILED with that message."""
+        reached(Step.TAKEN_OVER)
         async with self._unit_of_work(batch.tenant_id) as tx:
             ingestion = await tx.ingestions.get_by_id(batch.ingestion_id)
             files = await tx.files.batch_files(batch.id)
@@ -264,6 +286,7 @@ class BatchFileProcessor:
         if ingestion is None:
             return
         evidence = await self._ask_table(ingestion, batch, replaced)
+        reached(Step.FENCED)
         table = await self._engines[ingestion.execution.engine].table_state(ingestion.destination) if evidence else None
         metrics = RunMetrics()
         async with self._unit_of_work(batch.tenant_id) as tx:
@@ -297,6 +320,7 @@ class BatchFileProcessor:
                     )
                     metrics = measure(files, failed)
                     await tx.runs.update_metrics(batch.run_id, metrics)
+        reached(Step.SETTLED)
         self._telemetry.loaded(metrics)
 
     async def _ask_table(self, ingestion: Ingestion, batch: Batch, replaced: Replaced) -> BatchEvidence | None:
@@ -320,6 +344,7 @@ def measure(files: Sequence[ProcessedFile], outcomes: Sequence[FileOutcome]) -> 
         files_processed=len(loaded),
         files_failed=sum(o.status is OutcomeStatus.FAILED for o in outcomes),
         files_skipped=sum(o.status is OutcomeStatus.SKIPPED for o in outcomes),
+        files_held=sum(o.status is OutcomeStatus.NEEDS_APPROVAL for o in outcomes),
         rows_written=sum(o.rows for o in loaded),
         rows_skipped=sum(o.rows_skipped for o in loaded),
         rows_rescued=sum(o.rows_rescued for o in loaded),

@@ -31,6 +31,7 @@ class DifferenceKind(StrEnum):
 
     NOT_IN_LEDGER = "NOT_IN_LEDGER"
     NOT_LOADED = "NOT_LOADED"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
     CHANGED_AT_SOURCE = "CHANGED_AT_SOURCE"
     GONE_FROM_SOURCE = "GONE_FROM_SOURCE"
     ABSENT_BY_REFRESH = "ABSENT_BY_REFRESH"
@@ -168,7 +169,9 @@ def _differences(ingestion: Ingestion, file: ProcessedFile, expected: int | None
         yield DifferenceKind.ROWS_MISSING if rows < expected else DifferenceKind.ROWS_TOO_MANY
     if _is_in_table(ingestion, file) and listed.has_path(file.path) and not listed.has_content(file.path, file.etag):
         yield DifferenceKind.CHANGED_AT_SOURCE
-    if file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
+    if file.status is FileStatus.HELD:
+        yield DifferenceKind.WAITING_FOR_APPROVAL
+    elif file.status not in (FileStatus.SUCCESS, FileStatus.SKIPPED):
         yield DifferenceKind.NOT_LOADED
     if not listed.has_path(file.path):
         yield DifferenceKind.GONE_FROM_SOURCE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from domain.clock import Clock
@@ -14,6 +15,7 @@ from domain.ports.object_store import ObjectStores, StoredObject
 from domain.ports.repositories import Discovered
 from domain.ports.unit_of_work import UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
+from domain.steps import Step, reached
 from domain.tenants import Grants
 from domain.text import unstorable
 
@@ -23,6 +25,17 @@ SUPPORTED_SOURCES = (SourceType.S3, SourceType.LOCAL)
 
 _LONGEST_PATH_BYTES = 2_048
 """An S3 key has 1,024 at most; an entry of PostgreSQL's index has room for some 2,600."""
+
+
+_FIRST = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a listing has brought. `first` are the paths of its first hundred files, known or not."""
+
+    found: Discovered
+    first: tuple[str, ...]
 
 
 class FileDiscoveryService:
@@ -58,12 +71,13 @@ class FileDiscoveryService:
             if left == 0:
                 return
 
-    async def discover(self, ingestion: Ingestion, grants: Grants, run: Run) -> Discovered:
+    async def discover(self, ingestion: Ingestion, grants: Grants, run: Run) -> Listing:
         """List the source and enter what the ledger does not know; the run's `files_discovered` grows as it goes on.
 
         Raises `LeaseLostError` once the run is not RUNNING any more: what it listed may be older than what others have loaded since.
         """
         new = changed = 0
+        first: list[str] = []
         async for files in self.list_files(ingestion.source, grants):
             async with self._unit_of_work(ingestion.tenant_id) as tx:
                 if not await tx.runs.hold_running(run.id):
@@ -73,9 +87,11 @@ class FileDiscoveryService:
                 )
                 if found.new or found.changed:
                     await tx.runs.update_metrics(run.id, RunMetrics(files_discovered=found.new + found.changed))
+            reached(Step.LISTED)
             new += found.new
             changed += found.changed
-        return Discovered(new, changed)
+            first += [file.path for file in files[: _FIRST - len(first)]]
+        return Listing(Discovered(new, changed), tuple(first))
 
 
 def _storable(files: Sequence[StoredObject], ingestion: Ingestion) -> Sequence[StoredObject]:

@@ -27,7 +27,8 @@ class ProcessedFile:
     Rows of an earlier version that is SUCCESS are still in the table; of one that is SUPERSEDED they have left it. `replaces`: loading
     this version takes out what earlier ones have brought. `run_id` and `batch_id` are those of the latest claim; `generation` is the
     ingestion's when the file was loaded: its rows are in the table only while the ingestion has not been refreshed since. `retry_count`
-    counts failures; `next_retry_at` is when the next automatic try is due, None when it waits for a person.
+    counts failures; `next_retry_at` is when the next automatic try is due, None when it waits for a person. `schema_change_id` is the
+    change that a HELD file waits for; it stays when the file is PENDING again, until that has been settled.
     """
 
     id: int
@@ -50,6 +51,7 @@ class ProcessedFile:
     retry_count: int
     next_retry_at: datetime | None
     error_message: str | None
+    schema_change_id: UUID | None
     discovered_at: datetime
     processed_at: datetime | None
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from domain.clock import Clock
 from domain.errors import NotFoundError
-from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus
+from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.inputs import InputModel, Text
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ledger.globs import relative_path
@@ -17,6 +17,7 @@ from domain.ledger.source_filters import source_filters
 from domain.ports.object_store import ObjectStores, SourceUnavailableError, StoredObject
 from domain.ports.unit_of_work import UnitOfWorkFactory
 from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.schema_changes import SchemaChange, described
 from domain.states import RUNNABLE
 from domain.tenants import Principal
 
@@ -32,6 +33,7 @@ class FileState(StrEnum):
     WAITING_FOR_RETRY = "WAITING_FOR_RETRY"
     WAITING_FOR_AGE = "WAITING_FOR_AGE"
     WAITING_FOR_PERSON = "WAITING_FOR_PERSON"
+    WAITING_FOR_APPROVAL = "WAITING_FOR_APPROVAL"
     SKIPPED = "SKIPPED"
     NOT_LISTED_YET = "NOT_LISTED_YET"
     FILTERED_OUT = "FILTERED_OUT"
@@ -82,6 +84,7 @@ class ExplanationService:
             earlier = await tx.files.get_earlier_versions(ingestion_id, path, limit=NAMED_VERSIONS) if file else ()
             rows = (await tx.files.rows_of_earlier_versions(ingestion_id, [path])).get(path) if earlier else None
             run = await tx.runs.get_active(ingestion_id)
+            change = await tx.schema_changes.get_by_id(file.schema_change_id) if file and file.schema_change_id else None
         if file is None and relative_path(ingestion.source.path, path) == path:
             said = f"the ingestion reads {ingestion.source.path}, and this is not below it"
             return FileExplanation(path, FileState.OUTSIDE_SOURCE, said, None, None, None)
@@ -91,13 +94,22 @@ class ExplanationService:
         except SourceUnavailableError as error:
             problem = error.message
         waits = _what_is_waited_for(ingestion, run, file)
-        state, said = self._known(ingestion, file, object, problem, waits) if file else self._unknown(ingestion, object, problem, waits)
+        if file is not None:
+            state, said = self._known(ingestion, file, change, object, problem, waits)
+        else:
+            state, said = self._unknown(ingestion, object, problem, waits)
         if file is not None and rows is not None:
             said += _of_earlier(file, rows)
         return FileExplanation(path, state, said, file, object, problem, earlier)
 
     def _known(
-        self, ingestion: Ingestion, file: ProcessedFile, object: StoredObject | None, problem: str | None, waits: _Waits
+        self,
+        ingestion: Ingestion,
+        file: ProcessedFile,
+        change: SchemaChange | None,
+        object: StoredObject | None,
+        problem: str | None,
+        waits: _Waits,
     ) -> tuple[FileState, str]:
         match file.status:
             case FileStatus.SUCCESS | FileStatus.SUPERSEDED:
@@ -109,7 +121,11 @@ class ExplanationService:
             case FileStatus.PENDING:
                 return waits.state, f"{waits.said}{_gone(object, problem)}"
             case FileStatus.HELD:
-                return FileState.WAITING_FOR_PERSON, "it waits for a schema change to be approved"
+                if object is not None and object.etag != file.etag:
+                    return self._anew(ingestion, object, waits, "it waited for a schema change to be approved")
+                if ingestion.policies.schema_evolution is not SchemaEvolution.REQUIRE_APPROVAL:
+                    return waits.state, f"nobody has to approve its schema change any more, and {waits.said}{_gone(object, problem)}"
+                return FileState.WAITING_FOR_APPROVAL, f"{_asked(change)}{_gone(object, problem)}"
             case FileStatus.SKIPPED:
                 said = f"it was left out: {file.error_message}"
                 if object is not None and object.etag != file.etag:
@@ -230,6 +246,12 @@ def _brought_by(file: ProcessedFile) -> str:
         return ""
     snapshot = "" if file.snapshot_id is None else f", as snapshot {file.snapshot_id}"
     return f", brought by run {file.run_id} in batch {file.batch_id}{snapshot}"
+
+
+def _asked(change: SchemaChange | None) -> str:
+    if change is None:
+        return "it waits for a schema change to be approved"
+    return f"it waits for a schema change to be approved: {described(change.changes)}; proposed at {change.proposed_at.isoformat()}"
 
 
 def _gone(object: StoredObject | None, problem: str | None) -> str:

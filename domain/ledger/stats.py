@@ -86,6 +86,11 @@ class IngestionStats:
         return self.absent.files
 
     @property
+    def files_held(self) -> int:
+        """Files that wait for a schema change to be approved."""
+        return self.of_status(FileStatus.HELD).files
+
+    @property
     def earlier_versions(self) -> int:
         """Versions that are not the current ones of their paths, and whose rows are in the table."""
         return self.earlier.files

@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 from domain.ingestions.entities import Ingestion
 from domain.notifications.entities import Webhook, WebhookEvent
 from domain.runs.entities import Run, RunStatus
-from domain.schema_versions import SchemaVersion
+from domain.schema_changes import SchemaChange
+from domain.schema_versions import SchemaDiff, SchemaVersion
 
 NAMED_COLUMNS = 50
 """Of longer lists of columns no more are told: bodies are to stay small."""
@@ -43,15 +44,27 @@ def ingestion_failed(ingestion: Ingestion, run: Run, *, failures: int, at: datet
 
 
 def schema_changed(ingestion: Ingestion, version: SchemaVersion) -> Event:
-    diff = version.diff
-    schema = {
-        "version": version.version,
+    return _event(
+        WebhookEvent.SCHEMA_CHANGED,
+        version.created_at,
+        ingestion,
+        version.run_id,
+        schema={"version": version.version} | _columns(version.diff),
+    )
+
+
+def schema_change_proposed(ingestion: Ingestion, change: SchemaChange) -> Event:
+    schema = _columns(change.diff) | {"examplePath": change.example_path}
+    return _event(WebhookEvent.SCHEMA_CHANGE_PROPOSED, change.proposed_at, ingestion, change.run_id, schema=schema)
+
+
+def _columns(diff: SchemaDiff) -> dict[str, object]:
+    return {
         "added": [{"name": column.name, "type": column.type} for column in diff.added[:NAMED_COLUMNS]],
         "removed": [{"name": column.name, "type": column.type} for column in diff.removed[:NAMED_COLUMNS]],
         "changed": [{"name": change.column, "before": change.before, "after": change.after} for change in diff.changed[:NAMED_COLUMNS]],
         "complete": max(len(diff.added), len(diff.removed), len(diff.changed)) <= NAMED_COLUMNS,
     }
-    return _event(WebhookEvent.SCHEMA_CHANGED, version.created_at, ingestion, version.run_id, schema=schema)
 
 
 def data_late(ingestion: Ingestion, *, at: datetime) -> Event:

@@ -45,6 +45,33 @@ NONE_REPLACED: Replaced = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnChange:
+    """A column as the table has it (`before`, None for a new one) and as it is to be; types as in `Column`.
+
+    New fields of an object, and safe promotions inside one, are changes of the column that they are in.
+    """
+
+    column: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What people have said about changes of the table's columns, where they are asked (REQUIRE_APPROVAL).
+
+    Each new column, new field and promoted type of a change counts for itself, whichever file brings it. What is approved in
+    one change and rejected in another is approved.
+    """
+
+    approved: tuple[ColumnChange, ...] = ()
+    rejected: tuple[ColumnChange, ...] = ()
+
+
+NO_DECISIONS = Decisions()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchFile:
     """One file of a batch; `file_id` is its row in the ledger.
 
@@ -69,6 +96,7 @@ class LoadBatch:
     destination: Destination
     policies: Policies
     files: Sequence[BatchFile]
+    decisions: Decisions = NO_DECISIONS
 
     @property
     def replaces(self) -> Replaced:
@@ -79,6 +107,7 @@ class OutcomeStatus(StrEnum):
     LOADED = "LOADED"
     SKIPPED = "SKIPPED"
     FAILED = "FAILED"
+    NEEDS_APPROVAL = "NEEDS_APPROVAL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +117,9 @@ class FileOutcome:
     `rows` are this file's rows in the table, of which `rows_rescued` carry `_rescued_data`; `rows_skipped` are not in the
     table. Rows read = `rows` + `rows_skipped`, always. SKIPPED: the file is empty, and `message` says so. FAILED:
     nothing of the file is in the table and `message` tells a person why; `transient` when another try may help.
+    NEEDS_APPROVAL: nothing of the file is in the table, for it holds values that have no place there; with the changes that it
+    `needs` they would have one. These are relative to the table's columns with all approved changes, in the order of their
+    columns' names, and files that need the same say it in the same words.
     """
 
     file_id: int
@@ -97,6 +129,7 @@ class FileOutcome:
     rows_rescued: int = 0
     message: str | None = None
     transient: bool = False
+    needs: tuple[ColumnChange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +215,11 @@ class Engine(Protocol):
 
         Creates the table when it is missing, as a commit of its own before the guard, so that a missing table proves that
         no append of this batch can be under way. A bad file is FAILED in the outcome and does not keep the others out.
+
+        With REQUIRE_APPROVAL, a file that holds values without a place in the table NEEDS_APPROVAL. Approved changes are made in
+        the batch's own commit, as far as its files bring them; values of rejected ones are kept, raw, in `_rescued_data`, or
+        follow the bad-row policy where a promotion was rejected. A table that is to be created takes what is not rejected.
+
         Awaits `guard` immediately before each commit try; a `LeaseLostError` from it passes through, and nothing is
         committed. A concurrent commit by another is met by starting again from the table's new state, at the guard.
         Raises `TableUnavailableError` when the catalog fails.

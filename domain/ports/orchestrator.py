@@ -13,8 +13,13 @@ class Orchestrator(Protocol):
     Raises `UnavailableError` when it cannot take the call now; it will be called again.
     """
 
+    @property
+    def fires_schedules(self) -> bool:
+        """Whether schedules fire outside the database; the database's own are left alone then."""
+        ...
+
     async def reconcile_run(self, run: Subject) -> bool:
-        """Make the run's execution be what its stored status asks for: started when QUEUED, stopped when CANCELLING.
+        """Make the run's execution be what its stored status asks for: started when QUEUED, stopped when CANCELLING or ended.
 
         True when that will outlast this process; False to be asked again soon.
         """
@@ -22,4 +27,15 @@ class Orchestrator(Protocol):
 
     async def reconcile_ingestion(self, ingestion: Subject) -> None:
         """Make schedules held outside the database be what the stored ingestion asks for."""
+        ...
+
+    async def reconcile_all(self) -> None:
+        """Compare everything that is held outside the database with what is stored, and mend what differs.
+
+        For what no outbox entry tells of: changes by other hands, workers that died, an orchestrator that lost its memory.
+        """
+        ...
+
+    async def version(self) -> str:
+        """What it is, in a line."""
         ...

@@ -10,10 +10,11 @@ from uuid import UUID
 
 from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
-from domain.ports.engine import FileOutcome, Replaced
+from domain.ports.engine import ColumnChange, FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 
 
@@ -106,6 +107,14 @@ class RunRepository(Protocol):
         """The run that the schedule's firing at `due_at` has made."""
         ...
 
+    async def get_by_flow_run(self, flow_run_id: str) -> Run | None:
+        """The run that the orchestrator executes under this id."""
+        ...
+
+    async def set_flow_run(self, id: UUID, flow_run_id: str) -> None:
+        """Remember under which id the orchestrator executes the run."""
+        ...
+
     async def get_runs_by_ingestion(
         self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
     ) -> Sequence[Run]:
@@ -186,7 +195,7 @@ class ProcessedFileRepository(Protocol):
         ...
 
     async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        """PENDING | FAILED -> SKIPPED with the reason, as a person asks; how many."""
+        """PENDING | HELD | FAILED -> SKIPPED with the reason, as a person asks; how many."""
         ...
 
     async def claim(
@@ -268,6 +277,14 @@ class ProcessedFileRepository(Protocol):
         """PROCESSING -> SKIPPED with the reason, and an attempt each."""
         ...
 
+    async def mark_held(self, batch: Batch, outcomes: Sequence[FileOutcome], waiting_for: Mapping[int, UUID]) -> int:
+        """PROCESSING -> HELD for the schema change that each file waits for (by the file's id), and an attempt each."""
+        ...
+
+    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
+        """HELD -> PENDING; `outdated`: only those that were held before the newest schema version; how many."""
+        ...
+
     async def release(self, batch: Batch) -> int:
         """PROCESSING -> PENDING for the batch's files that are not settled; leaves no attempt."""
         ...
@@ -312,6 +329,32 @@ class BatchRepository(Protocol):
 
     async def release(self, batch: Batch) -> bool:
         """CLAIMED -> RELEASED at the batch's epoch; False as in `commit`."""
+        ...
+
+
+class SchemaChangeRepository(Protocol):
+    async def propose(
+        self, *, id: UUID, ingestion_id: UUID, run_id: UUID, digest: str, changes: tuple[ColumnChange, ...], example_path: str
+    ) -> SchemaChange:
+        """A new PENDING change. The digest must not be that of another one. Raises `NotFoundError` when there is no such ingestion."""
+        ...
+
+    async def get_by_id(self, id: UUID) -> SchemaChange | None: ...
+
+    async def get_open(self, ingestion_id: UUID) -> Sequence[SchemaChange]:
+        """The ingestion's PENDING changes, the oldest first."""
+        ...
+
+    async def get_decided(self, ingestion_id: UUID) -> Sequence[SchemaChange]:
+        """The ingestion's APPROVED and REJECTED changes, the earliest decision first."""
+        ...
+
+    async def decide(self, decided: SchemaChange) -> bool:
+        """Store the decision on a PENDING change; False when it is not PENDING any more."""
+        ...
+
+    async def withdraw_needless(self, ingestion_id: UUID) -> int:
+        """Forget PENDING changes that no file waits for any more, nor waits to be looked at again for; how many."""
         ...
 
 

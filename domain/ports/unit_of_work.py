@@ -17,6 +17,7 @@ from domain.ports.repositories import (
     IngestionRepository,
     ProcessedFileRepository,
     RunRepository,
+    SchemaChangeRepository,
     SchemaVersionRepository,
 )
 from domain.ports.webhooks import WebhookRepository
@@ -73,6 +74,9 @@ class UnitOfWork(Protocol):
 
     @property
     def schema_versions(self) -> SchemaVersionRepository: ...
+
+    @property
+    def schema_changes(self) -> SchemaChangeRepository: ...
 
     @property
     def outbox(self) -> Outbox: ...
@@ -143,6 +147,14 @@ class Directory(Protocol):
 
     async def due_ingestions(self, now: datetime, limit: int) -> Sequence[Ingestion]:
         """ACTIVE ingestions whose schedule has fired by `now`, the longest due first."""
+        ...
+
+    async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        """All tenants' ingestions by id, at most `limit` after the one with id `after`."""
+        ...
+
+    async def waiting_runs(self, limit: int, *, queued_for_seconds: float) -> Sequence[Subject]:
+        """QUEUED and CANCELLING runs that were queued so long ago on the database's clock, the oldest first."""
         ...
 
     async def late_ingestions(self, limit: int) -> Sequence[Subject]:

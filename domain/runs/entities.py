@@ -50,6 +50,7 @@ class RunMetrics:
     files_processed: int = 0
     files_failed: int = 0
     files_skipped: int = 0
+    files_held: int = 0
     rows_written: int = 0
     rows_skipped: int = 0
     rows_rescued: int = 0
@@ -61,6 +62,7 @@ class RunMetrics:
             self.files_processed + other.files_processed,
             self.files_failed + other.files_failed,
             self.files_skipped + other.files_skipped,
+            self.files_held + other.files_held,
             self.rows_written + other.rows_written,
             self.rows_skipped + other.rows_skipped,
             self.rows_rescued + other.rows_rescued,
@@ -70,7 +72,7 @@ class RunMetrics:
     @property
     def files_settled(self) -> int:
         """Files that the run is done with, whatever came of them."""
-        return self.files_processed + self.files_failed + self.files_skipped
+        return self.files_processed + self.files_failed + self.files_skipped + self.files_held
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Run:
     files_processed: int
     files_failed: int
     files_skipped: int
+    files_held: int
     rows_written: int
     rows_skipped: int
     rows_rescued: int
@@ -115,6 +118,7 @@ class Run:
             self.files_processed,
             self.files_failed,
             self.files_skipped,
+            self.files_held,
             self.rows_written,
             self.rows_skipped,
             self.rows_rescued,

@@ -1,6 +1,6 @@
 """A run from start to end: prepare, discover, claim, load, mark, complete.
 
-The stages are methods, so that an orchestrator may call them one by one; `execute` calls them all.
+The stages are methods, so that an orchestrator may put itself around each of them; `execute` calls them all.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ingestions.entities import Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
@@ -26,6 +26,7 @@ from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.steps import Step, reached
 from domain.tenants import Grants
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,30 @@ class PipelineSettings:
 
     lease_seconds: float = 30.0
     failures_until_error: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """`waiting` files are to be loaded. `done` are those of the paths asked about that are loaded or left out already."""
+
+    waiting: int
+    done: frozenset[str]
+
+
+class Stages(Protocol):
+    """What `execute` calls, in this order: a pipeline's own methods, or an orchestrator's that call those in turn."""
+
+    async def start(self, subject: Subject) -> tuple[Run, Ingestion, Grants]: ...
+
+    async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> Sequence[str]: ...
+
+    async def check(self, run: Run, ingestion: Ingestion, paths: Sequence[str]) -> FileState: ...
+
+    async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics: ...
+
+    async def complete(self, run: Run) -> Run: ...
+
+    async def fail(self, run: Run, message: str) -> Run | None: ...
 
 
 class RunLostError(Exception):
@@ -86,27 +111,27 @@ class RunPipeline:
         self._settings = settings
         self._telemetry = telemetry
 
-    async def execute(self, subject: Subject) -> None:
-        """Take a QUEUED run to its end. Returns quietly when the run is not queued (any more): somebody else has it.
+    async def execute(self, subject: Subject, stages: Stages | None = None) -> Run | None:
+        """Take a QUEUED run to its end; the run as it ended. None when it was not this worker's to take or to end.
 
         What goes wrong becomes the run's FAILED and its message. A run that was asked to stop ends CANCELLED. A cancelled
         task ends the run FAILED, or CANCELLED if that was asked for. In each case its batch is settled first.
         """
         with self._telemetry.during(Work.RUN, "execute", tenant=str(subject.tenant_id), run_id=str(subject.id)) as observation:
-            ended = await self._execute(subject)
+            ended = await self._execute(subject, stages or self)
             if ended is not None:
                 observation.facts |= {"ingestion_id": str(ended.ingestion_id), "trigger": ended.trigger.value, "status": ended.status.value}
                 observation.outcome = _OUTCOMES.get(ended.status)
+        return ended
 
-    async def _execute(self, subject: Subject) -> Run | None:
-        """The run as it ended, None when it was not this worker's to take or to end."""
+    async def _execute(self, subject: Subject, stages: Stages) -> Run | None:
         try:
-            run, ingestion, grants = await self.start(subject)
+            run, ingestion, grants = await stages.start(subject)
         except (ConflictError, NotFoundError):
             return None
         try:
-            message = await self._work(run, ingestion, grants)
-            return await (self.complete(run) if message is None else self.fail(run, message))
+            message = await self._work(run, ingestion, grants, stages)
+            return await (stages.complete(run) if message is None else stages.fail(run, message))
         except (ConflictError, NotFoundError, LeaseLostError, RunLostError) as error:
             log.warning("run %s is no longer this worker's: %s", run.id, error)
             # Allowed when it was asked to stop, and only then: a run whose lease was lost is not ours to end.
@@ -117,15 +142,16 @@ class RunPipeline:
             await asyncio.shield(self.stop(run, "the server was stopped while the run was under way"))
             raise
 
-    async def _work(self, run: Run, ingestion: Ingestion, grants: Grants) -> str | None:
-        """Prepare, discover and process; what went wrong, for a person, or None."""
+    async def _work(self, run: Run, ingestion: Ingestion, grants: Grants, stages: Stages) -> str | None:
+        """Prepare, discover, check and process; what went wrong, for a person, or None."""
         limit = asyncio.timeout(ingestion.policies.timeout_seconds)
         try:
             async with self._held(run), limit:
                 await self.prepare(run, ingestion)
                 if run.refresh is None or run.refresh.load:
-                    await self.discover(run, ingestion, grants)
-                    await self.process(run, ingestion, grants)
+                    listed = await stages.discover(run, ingestion, grants)
+                    if (await stages.check(run, ingestion, listed)).waiting:
+                        await stages.process(run, ingestion, grants)
         except (LeaseLostError, RunLostError):
             raise
         except Exception as error:
@@ -149,6 +175,7 @@ class RunPipeline:
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id)
         if ingestion is None or tenant is None:
             raise NotFoundError("ingestion")
+        reached(Step.STARTED)
         return run, ingestion, tenant.grants
 
     @stage
@@ -160,27 +187,39 @@ class RunPipeline:
             await self._resets.finish(Subject(run.tenant_id, ingestion.id))
 
     @stage
-    async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> int:
-        """Enter what has landed into the ledger, and requeue failures whose retry is due; how many files wait.
+    async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> Sequence[str]:
+        """Enter what has landed into the ledger; the first paths that were listed. A RETRY run lists nothing."""
+        if run.retry_of_id is not None:
+            return ()
+        return (await self._discovery.discover(ingestion, grants, run)).first
 
-        A RETRY run lists nothing: it is assigned what the run that it retries has left unloaded.
+    @stage
+    async def check(self, run: Run, ingestion: Ingestion, paths: Sequence[str]) -> FileState:
+        """Requeue failures whose retry is due, and count what waits; and say which of the paths are done.
+
+        A RETRY run is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
+        were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
         """
-        if run.retry_of_id is None:
-            await self._discovery.discover(ingestion, grants, run)
         async with self._unit_of_work(run.tenant_id) as tx:
+            done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
             if run.retry_of_id is None:
                 await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
+                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+                await tx.files.release_held(ingestion.id, outdated=asks)
             else:
                 await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
             waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=run.id if run.retry_of_id else None)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
-        return waiting
+        reached(Step.DISCOVERED)
+        return FileState(waiting, frozenset(done))
 
     @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
         """Load what waits."""
-        return await self._processor.process_files(run, ingestion, grants)
+        done = await self._processor.process_files(run, ingestion, grants)
+        reached(Step.PROCESSED)
+        return done
 
     @stage
     async def complete(self, run: Run) -> Run:
@@ -242,7 +281,12 @@ class RunPipeline:
         async with self._unit_of_work(subject.tenant_id) as tx:
             run = await tx.runs.get_by_id(subject.id)
         message = "the worker was lost; its files are loaded by the next run"
-        return run is not None and await self.stop(run, message) is not None
+        if run is None or await self.stop(run, message) is None:
+            return False
+        async with self._unit_of_work(subject.tenant_id) as tx:
+            # An orchestrator may still hold what executed it.
+            await tx.outbox.add(Topic.RUN, run.id)
+        return True
 
     async def _end(self, run: Run, status: RunStatus, message: str | None) -> Run:
         async with self._unit_of_work(run.tenant_id) as tx:
@@ -250,6 +294,7 @@ class RunPipeline:
             # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
             ended = await tx.runs.update_status(run.id, status, at=now, error_message=message)
+            await tx.schema_changes.withdraw_needless(run.ingestion_id)
             if ingestion is not None:
                 if event := run_ended(ingestion, ended, at=now):
                     await announce(tx, event)
@@ -259,6 +304,7 @@ class RunPipeline:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
                     await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
+        reached(Step.ENDED)
         self._telemetry.ended(ended)
         return ended
 
@@ -310,7 +356,9 @@ def verdict(metrics: RunMetrics) -> tuple[RunStatus, str | None]:
     settled, failed = metrics.files_settled, metrics.files_failed
     if settled == 0:
         return RunStatus.NO_NEW_FILES, None
-    if failed == 0:
+    problems = [f"{failed} of {settled} files failed; each file says why"] if failed else []
+    if metrics.files_held:
+        problems.append(f"{metrics.files_held} of {settled} files wait for schema changes to be approved")
+    if not problems:
         return RunStatus.SUCCESS, None
-    message = f"{failed} of {settled} files failed; each file says why"
-    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), message
+    return (RunStatus.FAILED if failed == settled else RunStatus.PARTIAL), "; ".join(problems)

@@ -15,7 +15,7 @@ from domain.ingestions.schedules import next_due
 from domain.ingestions.service import fingerprint
 from domain.log_fields import binding
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry
-from domain.ports.unit_of_work import Directory, Topic, UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Refresh, Run, RunStatus, RunTrigger
 from domain.states import RETRYABLE_RUN, RUNNABLE
 from domain.tenants import Principal
@@ -88,13 +88,59 @@ class RunService:
             if run.status is RunStatus.CANCELLING:
                 return run
             await tx.audit.record(principal, "cancelRun", "Run", id)
-            if run.status is not RunStatus.QUEUED:
-                cancelling = await tx.runs.update_status(id, RunStatus.CANCELLING, at=self._clock.now())
-                await tx.outbox.add(Topic.RUN, id)
-                return cancelling
-            cancelled = await tx.runs.update_status(id, RunStatus.CANCELLED, at=self._clock.now())
-        self._telemetry.ended(cancelled)
-        return cancelled
+            cancelled = await self._cancel(tx, run)
+            await tx.outbox.add(Topic.RUN, id)
+        return self._told(cancelled)
+
+    async def cancel_in_orchestrator(self, subject: Subject) -> Run | None:
+        """The same, when somebody has asked the orchestrator to; None when there is nothing (more) to cancel."""
+        async with self._unit_of_work(subject.tenant_id) as tx:
+            run = await tx.runs.get_by_id(subject.id)
+            if run is None:
+                return None
+            await tx.ingestions.get_by_id(run.ingestion_id, for_update=True)
+            run = await tx.runs.get_by_id(subject.id)
+            if run is None or run.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+                return None
+            cancelled = await self._cancel(tx, run)
+        return self._told(cancelled)
+
+    async def run_for_orchestrator(
+        self, ingestion: Subject, flow_run_id: str, *, run_id: UUID | None = None, due_at: datetime | None = None
+    ) -> Run | None:
+        """The QUEUED run that an execution of the orchestrator is to take to its end.
+
+        It is the one with `run_id`, or else one of the execution's own, which the orchestrator has begun by itself: by its
+        schedule, for the moment `due_at`, or by hand. There is one run for one `flow_run_id`, and one for a moment of a
+        schedule. None when nothing is to be executed: the run is there and not QUEUED any more, another run is active, the
+        ingestion does not allow it, or a later moment of the schedule has passed too, which makes the run for both.
+        """
+        async with self._unit_of_work(ingestion.tenant_id) as tx:
+            present = await tx.ingestions.get_by_id(ingestion.id, for_update=True)
+            made = await (tx.runs.get_by_flow_run(flow_run_id) if run_id is None else tx.runs.get_by_id(run_id))
+            if made is not None or run_id is not None:
+                if made is None or made.status is not RunStatus.QUEUED or made.ingestion_id != ingestion.id:
+                    log.info("flow run %s of ingestion %s passed over: its run is not queued any more", flow_run_id, ingestion.id)
+                    return None
+                if made.flow_run_id != flow_run_id:
+                    await tx.runs.set_flow_run(made.id, flow_run_id)
+                return made
+            now = self._clock.now()
+            reason = _kept_from_running(present, due_at, now)
+            if present is None or reason is not None:
+                log.info("flow run %s of ingestion %s passed over: %s", flow_run_id, ingestion.id, reason)
+                return None
+            if due_at is not None and present.schedule is not None:
+                await tx.ingestions.set_next_due(present.id, next_due(present.schedule, now))
+                if await tx.runs.get_scheduled(present.id, due_at):
+                    return None
+            trigger = RunTrigger.MANUAL if due_at is None else RunTrigger.SCHEDULED
+            run = dataclasses.replace(new_run(present.tenant_id, present.id, trigger, at=now, due_at=due_at), flow_run_id=flow_run_id)
+            try:
+                return await tx.runs.create(run)
+            except ConflictError as error:
+                log.info("flow run %s of ingestion %s passed over: %s", flow_run_id, ingestion.id, error.message)
+                return None
 
     async def fire_due_schedules(self, directory: Directory, *, limit: int = 100) -> int:
         """Queue a SCHEDULED run for each ingestion whose schedule has fired, and set its next firing; how many were queued.
@@ -130,6 +176,28 @@ class RunService:
                 log.info("schedule of ingestion %s passed over: %s", ingestion.id, error.message)
                 return False
             return True
+
+    async def _cancel(self, tx: UnitOfWork, run: Run) -> Run:
+        ended = run.status is RunStatus.QUEUED
+        return await tx.runs.update_status(run.id, RunStatus.CANCELLED if ended else RunStatus.CANCELLING, at=self._clock.now())
+
+    def _told(self, cancelled: Run) -> Run:
+        if cancelled.status is RunStatus.CANCELLED:
+            self._telemetry.ended(cancelled)
+        return cancelled
+
+
+def _kept_from_running(ingestion: Ingestion | None, due_at: datetime | None, now: datetime) -> str | None:
+    """Why the orchestrator's own execution is to do nothing, if it is."""
+    if ingestion is None:
+        return "there is no such ingestion"
+    if due_at is None:
+        return None if ingestion.status in RUNNABLE else f"it is {ingestion.status}"
+    if ingestion.status is not IngestionStatus.ACTIVE:
+        return f"it is {ingestion.status}"
+    if ingestion.schedule is None:
+        return "it has no schedule"
+    return "a later firing is due as well" if next_due(ingestion.schedule, due_at) <= now else None
 
 
 async def require_runnable(tx: UnitOfWork, ingestion_id: UUID) -> Ingestion:
@@ -179,6 +247,7 @@ def new_run(
         files_processed=0,
         files_failed=0,
         files_skipped=0,
+        files_held=0,
         rows_written=0,
         rows_skipped=0,
         rows_rescued=0,

@@ -20,6 +20,7 @@ from domain.ingestions.entities import (
     SchemaEvolution,
     SourceType,
 )
+from domain.ledger.schema_proposals import SchemaChangeVerdict
 from domain.runs.entities import RefreshMode
 from graphql_api.types.filters import ProcessedFileFilter
 from graphql_api.types.scalars import BigInt
@@ -180,6 +181,13 @@ class RefreshIngestionInput:
 class DeleteIngestionInput:
     id: strawberry.ID = strawberry.field(description="The ingestion.")
     delete_table: bool = strawberry.field(default=False, description="Drop the table too; else it stays as it is.")
+
+
+@strawberry.input(description="What to make of a schema change.")
+class DecideSchemaChangeInput:
+    id: strawberry.ID = strawberry.field(description="The schema change.")
+    decision: SchemaChangeVerdict = strawberry.field(description="What to make of it; for good.")
+    reason: str | None = _optional("Why; it stands with the change.")
 
 
 @strawberry.input(description="Files to forget, so that they are loaded again.")

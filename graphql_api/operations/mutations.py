@@ -7,10 +7,12 @@ from uuid import UUID
 
 import strawberry
 
+from domain import schema_changes
 from domain.ingestions import entities as ingestion_entities
 from domain.ingestions import refresh
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.refresh import RefreshRequest
+from domain.ledger.schema_proposals import DecisionRequest
 from domain.ledger.state_service import ClearRequest, SkipRequest
 from domain.runs import entities as run_entities
 from domain.runs.service import RetryRequest, RunRequest
@@ -22,6 +24,7 @@ from graphql_api.operations.authorization import guarded
 from graphql_api.operations.inputs import (
     ClearProcessedFilesInput,
     CreateIngestionInput,
+    DecideSchemaChangeInput,
     DeleteIngestionInput,
     RefreshIngestionInput,
     RetryFilesInput,
@@ -41,10 +44,12 @@ from graphql_api.types.processed_file import FilesChanged, FilesCleared
 from graphql_api.types.refresh import Refresh
 from graphql_api.types.run import Run
 from graphql_api.types.scalars import BigInt
+from graphql_api.types.schema_change import SchemaChange
 
 CreateIngestionResult = result_union("CreateIngestionResult", Ingestion)
 UpdateIngestionResult = result_union("UpdateIngestionResult", Ingestion)
 ChangeIngestionStatusResult = result_union("ChangeIngestionStatusResult", Ingestion)
+DecideSchemaChangeResult = result_union("DecideSchemaChangeResult", SchemaChange)
 RunIngestionResult = result_union("RunIngestionResult", Run)
 CancelRunResult = result_union("CancelRunResult", Run)
 RetryRunResult = result_union("RetryRunResult", Run)
@@ -155,6 +160,20 @@ class Mutation(AccessMutations, WebhookMutations):
         files = info.context.services.files(info.context.principal.tenant.id)
         return FilesCleared(count=BigInt(await files.clear_processed_files(info.context.principal, request)))
 
+    @guarded(
+        DecideSchemaChangeResult,
+        role=Role.ADMIN,
+        cost=WRITES,
+        description="Approve or reject a change of the table's columns, for good. The files that wait are loaded by the next run.",
+    )
+    @staticmethod
+    async def decide_schema_change(
+        info: Info, input: Annotated[DecideSchemaChangeInput, strawberry.argument(description="The decision.")]
+    ) -> schema_changes.SchemaChange:
+        values = given(input)
+        request = DecisionRequest.parse(values | {"id": required_key(schema_changes.SchemaChange, values["id"], "schema change")})
+        return await info.context.services.schema_changes.decide(info.context.principal, request)
+
     @guarded(RunIngestionResult, role=Role.OPERATOR, cost=WRITES, description="Make a run of an ingestion now.")
     @staticmethod
     async def run_ingestion(
@@ -191,7 +210,7 @@ class Mutation(AccessMutations, WebhookMutations):
         files = info.context.services.files(info.context.principal.tenant.id)
         return FilesChanged(count=BigInt(await files.retry_files(info.context.principal, selection(input))))
 
-    @guarded(SkipFilesResult, role=Role.OPERATOR, cost=WRITES, description="Have PENDING and FAILED files left out.")
+    @guarded(SkipFilesResult, role=Role.OPERATOR, cost=WRITES, description="Have PENDING, HELD and FAILED files left out.")
     @staticmethod
     async def skip_files(info: Info, input: Annotated[SkipFilesInput, strawberry.argument(description="The files.")]) -> FilesChanged:
         request = SkipRequest.parse({"reason": input.reason} if input.reason else {})

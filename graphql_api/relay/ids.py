@@ -13,6 +13,7 @@ from domain.ledger.entities import FileAttempt, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.ports.reader import EntityId
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 
 KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
@@ -21,6 +22,7 @@ KINDS: dict[str, tuple[type, type[UUID] | type[int]]] = {
     "ProcessedFile": (ProcessedFile, int),
     "FileAttempt": (FileAttempt, int),
     "SchemaVersion": (SchemaVersion, int),
+    "SchemaChange": (SchemaChange, UUID),
     "ApiKey": (ApiKey, UUID),
     "AuditEvent": (AuditEvent, int),
     "Webhook": (Webhook, UUID),

@@ -23,8 +23,10 @@ from domain.ingestions.entities import (
 from domain.ledger.completeness import DifferenceKind
 from domain.ledger.entities import FileStatus
 from domain.ledger.explanation import FileState
+from domain.ledger.schema_proposals import SchemaChangeVerdict
 from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.runs.entities import RefreshMode, RunStatus, RunTrigger
+from domain.schema_changes import SchemaChangeDecision
 from domain.system import ComponentStatus
 from domain.tenants import Role
 
@@ -94,7 +96,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "RESCUE": "They are kept, raw, in `_rescued_data`.",
             "FAIL_ON_NEW_COLUMNS": "The file fails and names them.",
             "IGNORE": "They are left out.",
-            "REQUIRE_APPROVAL": "They wait for a person's decision; not supported yet.",
+            "REQUIRE_APPROVAL": "The files that need a change wait until somebody has decided on it; see `schemaChanges`.",
         },
     ),
     BadRowPolicy: (
@@ -129,7 +131,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "RUNNING": "It is under way.",
             "CANCELLING": "It has been asked to stop.",
             "SUCCESS": "It ended and every file of it was loaded (or was empty).",
-            "PARTIAL": "It ended and some files failed; each says why.",
+            "PARTIAL": "It ended, and some files failed, or wait for a schema change to be approved; each says why.",
             "FAILED": "It could not go on, or no file of it could be loaded.",
             "NO_NEW_FILES": "It ended and there was nothing to do.",
             "CANCELLED": "It was stopped.",
@@ -174,6 +176,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "WAITING": "The next run loads it.",
             "WAITING_FOR_AGE": "It is younger than the source's `minAgeSeconds`.",
             "WAITING_FOR_RETRY": "It has failed, and is tried again by itself.",
+            "WAITING_FOR_APPROVAL": "It is not loaded until somebody has decided on a schema change; `file.schemaChange` says which.",
             "WAITING_FOR_PERSON": "It is not loaded until a person acts, such as by resuming a paused ingestion.",
             "SKIPPED": "It was left out: it is empty, or a person said so.",
             "NOT_LISTED_YET": "It has come since the last listing.",
@@ -200,6 +203,9 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "FILES_RETRIED": "Somebody has files loaded again by the next run.",
             "FILES_SKIPPED": "Somebody has files left out.",
             "FILES_FORGOTTEN": "Files are gone from the ledger.",
+            "SCHEMA_CHANGE_PROPOSED": "Files need a change of the table's columns, and wait for somebody to decide on it.",
+            "SCHEMA_CHANGE_DECIDED": "Somebody has approved or rejected a schema change.",
+            "SCHEMA_CHANGE_WITHDRAWN": "No file needs a proposed schema change any more, and it is gone.",
             "SCHEMA_CHANGED": "The table has other columns.",
         },
     ),
@@ -208,6 +214,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "NOT_IN_LEDGER": "It lies at the source and is found by the next run.",
             "NOT_LOADED": "The ledger knows it, and it is not in the table; its status and its attempts say why.",
+            "WAITING_FOR_APPROVAL": "The ledger knows it, and it waits for a schema change to be approved.",
             "CHANGED_AT_SOURCE": "It was loaded, and the source holds other content by now.",
             "GONE_FROM_SOURCE": "The ledger knows it, and the source does not list it any more.",
             "ABSENT_BY_REFRESH": "It was loaded; a later refresh has begun the table anew without it.",
@@ -217,11 +224,26 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
             "ROWS_OF_UNKNOWN_FILE": "The table has rows of it, and the ledger does not know it.",
         },
     ),
+    SchemaChangeDecision: (
+        "What was decided about a schema change.",
+        {
+            "PENDING": "Nothing yet.",
+            "APPROVED": "The table gets it with the first rows that bring it.",
+            "REJECTED": "Files are loaded without it; what they hold beyond the table's columns is kept, raw, in `_rescued_data`.",
+        },
+    ),
+    SchemaChangeVerdict: (
+        "What to make of a schema change.",
+        {
+            "APPROVE": "Let the table have it.",
+            "REJECT": "Load files without it; what they hold beyond the table's columns is kept, raw, in `_rescued_data`.",
+        },
+    ),
     WebhookEvent: (
         "What a webhook can be told of.",
         {
             "RUN_FAILED": "A run ended FAILED.",
-            "RUN_PARTIAL": "A run ended PARTIAL: some of its files failed.",
+            "RUN_PARTIAL": "A run ended PARTIAL: some of its files failed, or wait for a schema change to be approved.",
             "INGESTION_ERROR": "An ingestion is in ERROR, after several runs that failed in a row; its schedule rests.",
             "DATA_LATE": "Nothing has been loaded for longer than the policy `lateAfterSeconds` allows. Told once, until data come.",
             "SCHEMA_CHANGED": "The table has a new schema version; the first one too.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 from strawberry.scalars import JSON
 
+import domain.schema_changes
 import domain.schema_versions
 from domain import relations
 from domain.costs import actual, estimator
@@ -29,6 +30,7 @@ from domain.ledger import entities as ledger_entities
 from domain.ledger import stats as ledger_stats
 from domain.runs import entities as run_entities
 from domain.runs.entities import RunStatus
+from domain.schema_changes import SchemaChangeDecision
 from graphql_api.context import Info
 from graphql_api.limits.cost_directive import COUNTED
 from graphql_api.loaders import EstimateKey, TotalsKey
@@ -44,12 +46,19 @@ from graphql_api.types.stats import IngestionStats
 if TYPE_CHECKING:
     from graphql_api.types.processed_file import ProcessedFileConnection
     from graphql_api.types.run import Run, RunConnection
+    from graphql_api.types.schema_change import SchemaChangeConnection
     from graphql_api.types.schema_version import SchemaVersionConnection
 
 _Run = Annotated["Run", strawberry.lazy("graphql_api.types.run")]
 _RunConnection = Annotated["RunConnection", strawberry.lazy("graphql_api.types.run")]
 _FileConnection = Annotated["ProcessedFileConnection", strawberry.lazy("graphql_api.types.processed_file")]
+_SchemaChangeConnection = Annotated["SchemaChangeConnection", strawberry.lazy("graphql_api.types.schema_change")]
 _SchemaVersionConnection = Annotated["SchemaVersionConnection", strawberry.lazy("graphql_api.types.schema_version")]
+
+_OF_DECIDED = {
+    True: (SchemaChangeDecision.APPROVED, SchemaChangeDecision.REJECTED),
+    False: (SchemaChangeDecision.PENDING,),
+}
 
 
 @strawberry.type(description="A location, and how its files are found.")
@@ -224,6 +233,20 @@ class Ingestion(Node):
         root: strawberry.Parent[entities.Ingestion], info: Info, first: First = None, after: After = None
     ) -> ConnectionPage[domain.schema_versions.SchemaVersion]:
         return await connect(info, relations.INGESTION_SCHEMA_VERSIONS, root.id, first=first, after=after)
+
+    @strawberry.field(
+        graphql_type=_SchemaChangeConnection, description="Changes of its table's columns that people decide on, proposed last first."
+    )
+    @staticmethod
+    async def schema_changes(
+        root: strawberry.Parent[entities.Ingestion],
+        info: Info,
+        first: First = None,
+        after: After = None,
+        decided: Annotated[bool | None, strawberry.argument(description="Only those that are, or are not, decided.")] = None,
+    ) -> ConnectionPage[domain.schema_changes.SchemaChange]:
+        filter = relations.SchemaChangeFilter(decision=None if decided is None else _OF_DECIDED[decided])
+        return await connect(info, relations.INGESTION_SCHEMA_CHANGES, root.id, filter=filter, first=first, after=after)
 
 
 @strawberry.type(description="An ingestion in a connection.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
+import domain.schema_changes
 from domain import relations
 from domain.ingestions import entities as ingestion_entities
 from domain.ledger import entities
@@ -22,19 +23,21 @@ from graphql_api.types.scalars import BigInt
 if TYPE_CHECKING:
     from graphql_api.types.ingestion import Ingestion
     from graphql_api.types.run import Run
+    from graphql_api.types.schema_change import SchemaChange
 
 _Ingestion = Annotated["Ingestion", strawberry.lazy("graphql_api.types.ingestion")]
+_SchemaChange = Annotated["SchemaChange", strawberry.lazy("graphql_api.types.schema_change")]
 _Run = Annotated["Run", strawberry.lazy("graphql_api.types.run")]
 
 
 @strawberry.type(description="What one run did with one file. It stays, whatever happens to the file later.")
 @resolved_from(entities.FileAttempt)
 class FileAttempt(Node):
-    outcome: FileStatus = strawberry.field(description="What came of it: SUCCESS, FAILED or SKIPPED.")
+    outcome: FileStatus = strawberry.field(description="What came of it: SUCCESS, FAILED, SKIPPED or HELD.")
     rows: BigInt = strawberry.field(description="Rows that it put into the table.")
     rows_skipped: BigInt = strawberry.field(description="Rows left out by the bad-row policy.")
     rows_rescued: BigInt = strawberry.field(description="Rows with something in `_rescued_data`.")
-    error_message: str | None = strawberry.field(description="Why it failed or was skipped; null on success.")
+    error_message: str | None = strawberry.field(description="Why it failed, was skipped or is held; null on success.")
     attempted_at: datetime = strawberry.field(description="When it was settled.")
 
     @strawberry.field(description="The table commit that carried it: the value of `_batch_id` in the rows.")
@@ -80,7 +83,7 @@ class ProcessedFile(Node):
     )
     retry_count: int = strawberry.field(description="How often it has failed.")
     next_retry_at: datetime | None = strawberry.field(description="When it is tried again by itself; null when it is not.")
-    error_message: str | None = strawberry.field(description="Why it failed or was skipped; null otherwise.")
+    error_message: str | None = strawberry.field(description="Why it failed, was skipped or is held; null otherwise.")
     discovered_at: datetime = strawberry.field(description="When it was seen first.")
     processed_at: datetime | None = strawberry.field(description="When it was settled last; null before.")
 
@@ -99,6 +102,12 @@ class ProcessedFile(Node):
     @staticmethod
     async def run(root: strawberry.Parent[entities.ProcessedFile], info: Info) -> run_entities.Run | None:
         return await info.context.loaders.node(run_entities.Run, root.run_id)
+
+    @strawberry.field(graphql_type=_SchemaChange | None, description="The schema change that it waits for; null when it waits for none.")
+    @staticmethod
+    async def schema_change(root: strawberry.Parent[entities.ProcessedFile], info: Info) -> domain.schema_changes.SchemaChange | None:
+        held = root.status is FileStatus.HELD
+        return await info.context.loaders.node(domain.schema_changes.SchemaChange, root.schema_change_id if held else None)
 
     @strawberry.field(graphql_type=FileAttemptConnection, description="What each run did with it, the newest first.")
     @staticmethod

@@ -55,6 +55,7 @@ class Run(Node):
     files_processed: int = strawberry.field(description="Files that it loaded.")
     files_failed: int = strawberry.field(description="Files that it could not load; each says why.")
     files_skipped: int = strawberry.field(description="Files that it left out, such as empty ones.")
+    files_held: int = strawberry.field(description="Files that it left waiting for schema changes to be approved.")
     rows_written: BigInt = strawberry.field(description="Rows that it put into the table.")
     rows_skipped: BigInt = strawberry.field(description="Rows that it left out by the bad-row policy.")
     rows_rescued: BigInt = strawberry.field(description="Rows written with something in `_rescued_data`.")

@@ -40,6 +40,9 @@ class IngestionStats:
     files_absent_by_refresh: BigInt = strawberry.field(
         description="Files that were loaded before a refresh and are not in the table; they are not among the SUCCESS ones here."
     )
+    files_held: BigInt = strawberry.field(
+        description="Files that wait for a schema change to be approved; `schemaChanges(decided: false)` has the changes."
+    )
     bytes_loaded: BigInt = strawberry.field(description="Size of the loaded files, earlier versions included.")
     rows_loaded: BigInt = strawberry.field(description="Rows that they have in the table.")
     rows_skipped: BigInt = strawberry.field(description="Rows of loaded files that were left out by the bad-row policy.")

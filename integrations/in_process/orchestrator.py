@@ -20,10 +20,12 @@ log = logging.getLogger(__name__)
 class Executor(Protocol):
     """Takes a queued run to its end."""
 
-    async def execute(self, subject: Subject) -> None: ...
+    async def execute(self, subject: Subject) -> object: ...
 
 
 class InProcessOrchestrator:
+    fires_schedules = False
+
     def __init__(self, executor: Executor, unit_of_work: UnitOfWorkFactory, *, max_concurrent_runs: int) -> None:
         self._executor = executor
         self._unit_of_work = unit_of_work
@@ -52,6 +54,9 @@ class InProcessOrchestrator:
 
     async def reconcile_ingestion(self, ingestion: Subject) -> None:
         """Nothing is held outside the database."""
+
+    async def reconcile_all(self) -> None:
+        """Nothing is held outside the database, and runs of lost workers are found by their leases."""
 
     async def version(self) -> str:
         """What it is, and what it has in hand."""

@@ -65,6 +65,7 @@ class Metrics:
         self._files.labels("loaded").inc(metrics.files_processed)
         self._files.labels("failed").inc(metrics.files_failed)
         self._files.labels("skipped").inc(metrics.files_skipped)
+        self._files.labels("held").inc(metrics.files_held)
         self._rows.labels("written").inc(metrics.rows_written)
         self._rows.labels("skipped").inc(metrics.rows_skipped)
         self._rows.labels("rescued").inc(metrics.rows_rescued)

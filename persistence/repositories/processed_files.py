@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     TableValuedAlias,
     Text,
+    Uuid,
     and_,
     bindparam,
     case,
@@ -42,7 +43,7 @@ from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
 from persistence.stats import counts_statement
-from persistence.tables import batches, file_attempts, ingestions, processed_files, runs
+from persistence.tables import batches, file_attempts, ingestions, processed_files, runs, schema_versions
 from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
@@ -89,6 +90,7 @@ class SqlProcessedFileRepository:
                 "retry_count": 0,
                 "next_retry_at": None,
                 "error_message": None,
+                "schema_change_id": None,
             },
             where=and_(processed_files.c.status.in_(UNLOADED_FILE), processed_files.c.etag != entered.excluded.etag),
         )
@@ -133,7 +135,13 @@ class SqlProcessedFileRepository:
         return await self._told(ActivityKind.FILES_RETRIED, requeued)
 
     async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        values = {"status": FileStatus.SKIPPED, "error_message": reason, "next_retry_at": None, "processed_at": func.now()}
+        values = {
+            "status": FileStatus.SKIPPED,
+            "error_message": reason,
+            "schema_change_id": None,
+            "next_retry_at": None,
+            "processed_at": func.now(),
+        }
         return await self._told(ActivityKind.FILES_SKIPPED, self._selected(selection, FileStatus.SKIPPED).values(values))
 
     async def claim(
@@ -301,6 +309,20 @@ class SqlProcessedFileRepository:
     async def mark_skipped(self, batch: Batch, outcomes: Sequence[FileOutcome]) -> int:
         return await self._mark(batch, FileStatus.SKIPPED, outcomes, next_retry_at=None)
 
+    async def mark_held(self, batch: Batch, outcomes: Sequence[FileOutcome], waiting_for: Mapping[int, UUID]) -> int:
+        return await self._mark(batch, FileStatus.HELD, outcomes, waiting_for=waiting_for, next_retry_at=None)
+
+    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
+        released = self._files(ingestion_id).where(_is(FileStatus.HELD)).values(status=FileStatus.PENDING)
+        if outdated:
+            newest = (
+                select(func.max(schema_versions.c.created_at))
+                .where(self._scope.owns(schema_versions), schema_versions.c.ingestion_id == ingestion_id)
+                .scalar_subquery()
+            )
+            released = released.where(processed_files.c.processed_at < newest)
+        return await self._scope.changed(released)
+
     async def release(self, batch: Batch) -> int:
         statement = self._in_work(batch.id).values(status=FileStatus.PENDING, batch_id=None)
         return await self._scope.changed(statement)
@@ -367,8 +389,12 @@ class SqlProcessedFileRepository:
         return pending if assigned_to is None else pending.where(processed_files.c.run_id == assigned_to)
 
     def _selected(self, selection: FileSelection, to: FileStatus) -> Any:
-        """An UPDATE of the selected files that may become `to`, but for those that a worker has in hand."""
-        movable = tuple(status for status in FILE.sources(to) if status not in (FileStatus.PROCESSING, FileStatus.HELD))
+        """An UPDATE of the selected files that a person may make `to`: not those that a worker has in hand, and what is held is
+
+        loaded by nobody's asking but the decision that it waits for.
+        """
+        kept_from = {FileStatus.PROCESSING, FileStatus.HELD} if to is FileStatus.PENDING else {FileStatus.PROCESSING}
+        movable = tuple(status for status in FILE.sources(to) if status not in kept_from)
         statement = self._scope.update(processed_files).where(processed_files.c.current, processed_files.c.status.in_(movable))
         if selection.ids is not None:
             return statement.where(processed_files.c.id == func.any(bindparam(None, list(selection.ids), type_=ARRAY(BigInteger))))
@@ -428,7 +454,14 @@ class SqlProcessedFileRepository:
     def _in_work(self, batch_id: UUID) -> Any:
         return self._scope.update(processed_files).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
 
-    async def _mark(self, batch: Batch, status: FileStatus, outcomes: Sequence[FileOutcome], **values: Any) -> int:
+    async def _mark(
+        self,
+        batch: Batch,
+        status: FileStatus,
+        outcomes: Sequence[FileOutcome],
+        waiting_for: Mapping[int, UUID] | None = None,
+        **values: Any,
+    ) -> int:
         """One statement: the files' new status and counts, and from the same rows an attempt each."""
         if not outcomes:
             return 0
@@ -439,6 +472,7 @@ class SqlProcessedFileRepository:
             rows_skipped=(BigInteger(), [o.rows_skipped for o in outcomes]),
             rows_rescued=(BigInteger(), [o.rows_rescued for o in outcomes]),
             message=(Message(), [o.message for o in outcomes]),
+            schema_change_id=(Uuid(), [waiting_for.get(o.file_id) if waiting_for else None for o in outcomes]),
         )
         marked = (
             self._in_work(batch.id)
@@ -450,6 +484,7 @@ class SqlProcessedFileRepository:
                     "rows_skipped": told.c.rows_skipped,
                     "rows_rescued": told.c.rows_rescued,
                     "error_message": told.c.message,
+                    "schema_change_id": told.c.schema_change_id,
                     "processed_at": func.now(),
                 }
                 | values

@@ -56,6 +56,12 @@ class SqlRunRepository:
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         return await self._scope.first(Run, self._scope.select(Run).where(runs.c.ingestion_id == ingestion_id, runs.c.due_at == due_at))
 
+    async def get_by_flow_run(self, flow_run_id: str) -> Run | None:
+        return await self._scope.first(Run, self._scope.select(Run).where(runs.c.flow_run_id == flow_run_id))
+
+    async def set_flow_run(self, id: UUID, flow_run_id: str) -> None:
+        await self._scope.changed(self._scope.update(runs).where(runs.c.id == id).values(flow_run_id=flow_run_id))
+
     async def get_runs_by_ingestion(
         self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
     ) -> Sequence[Run]:

@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,18 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 @dataclass(frozen=True)
 class Served:
+    """`told` is what it has said of itself, by name."""
+
     process: asyncio.subprocess.Process
-    url: str
-    key: str
+    told: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.told["GraphiQL and API"]
+
+    @property
+    def key(self) -> str:
+        return self.told["key"]
 
     async def data(self, document: str, variables: dict[str, Any] | None = None) -> Any:
         async with httpx.AsyncClient(timeout=30) as http:
@@ -41,24 +50,24 @@ class Served:
 
 
 @asynccontextmanager
-async def up(home: Path, log: Path | None = None) -> AsyncIterator[Served]:
+async def up(home: Path, log: Path | None = None, *options: str, start_seconds: float = _START_SECONDS) -> AsyncIterator[Served]:
     """A process that serves; killed at the end if it is still there. Its log goes to the file, if one is given."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AUTOLOADER_")} | {"COLUMNS": "300"}
-    command = (sys.executable, "-m", "autoloader", "up", "--port", "0", "--home", str(home))
+    command = (sys.executable, "-m", "autoloader", "up", "--port", "0", "--home", str(home), *options)
     with log.open("wb") if log else contextlib.nullcontext() as stderr:
         process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE, stderr=stderr)
     try:
         told: dict[str, str] = {}
         assert process.stdout is not None
-        async with asyncio.timeout(_START_SECONDS):
+        async with asyncio.timeout(start_seconds):
             while "Ctrl-C" not in told:
                 line = _ANSI.sub("", (await process.stdout.readline()).decode())
                 assert line, f"it ended with {await process.wait()} after {told}"
-                for name in ("GraphiQL and API", "key", "data", "Ctrl-C"):
+                for name in ("GraphiQL and API", "key", "data", "Prefect", "Ctrl-C"):
                     if line.startswith(name):
                         told[name] = line.removeprefix(name).strip()
         assert told["data"] == str(home)
-        yield Served(process, told["GraphiQL and API"], told["key"])
+        yield Served(process, told)
     finally:
         if process.returncode is None:
             process.kill()

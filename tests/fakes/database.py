@@ -19,6 +19,7 @@ from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Tenant
 from tests.fakes.clock import FakeClock
@@ -50,6 +51,7 @@ class State:
     files: dict[int, ProcessedFile] = field(default_factory=dict)
     attempts: dict[int, FileAttempt] = field(default_factory=dict)
     schema_versions: dict[int, SchemaVersion] = field(default_factory=dict)
+    schema_changes: dict[UUID, SchemaChange] = field(default_factory=dict)
     audit_events: dict[int, AuditEvent] = field(default_factory=dict)
     webhooks: dict[UUID, Webhook] = field(default_factory=dict)
     webhook_secrets: dict[UUID, bytes] = field(default_factory=dict)
@@ -72,6 +74,7 @@ class State:
             ProcessedFile: self.files,
             FileAttempt: self.attempts,
             SchemaVersion: self.schema_versions,
+            SchemaChange: self.schema_changes,
             ApiKey: self.api_keys,
             AuditEvent: self.audit_events,
             Webhook: self.webhooks,

@@ -12,6 +12,7 @@ from domain.access.entities import ApiKey
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
+from domain.runs.entities import RunStatus
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import readable
@@ -68,6 +69,17 @@ class FakeDirectory:
                 if ingestion.status is IngestionStatus.ACTIVE and ingestion.next_due_at is not None and ingestion.next_due_at <= now
             ]
         return [ingestion for _, ingestion in sorted(due, key=lambda pair: pair[0])][:limit]
+
+    async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        async with self._database.transaction() as state:
+            later = [ingestion for id, ingestion in state.ingestions.items() if after is None or id > after]
+        return sorted(later, key=lambda ingestion: ingestion.id)[:limit]
+
+    async def waiting_runs(self, limit: int, *, queued_for_seconds: float) -> Sequence[Subject]:
+        long_ago = self._database.clock.now() - timedelta(seconds=queued_for_seconds)
+        async with self._database.transaction() as state:
+            waiting = [r for r in state.runs.values() if r.status in (RunStatus.QUEUED, RunStatus.CANCELLING) and r.queued_at <= long_ago]
+        return [Subject(r.tenant_id, r.id) for r in sorted(waiting, key=lambda r: (r.queued_at, r.id))][:limit]
 
     async def late_ingestions(self, limit: int) -> Sequence[Subject]:
         async with self._database.transaction() as state:

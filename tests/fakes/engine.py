@@ -19,13 +19,16 @@ from domain.errors import ValidationError
 from domain.ingestions.entities import BadRowPolicy, Destination, FormatSpec, Policies, SchemaEvolution, Source
 from domain.ports.engine import (
     BATCH_ID_COLUMN,
+    NO_DECISIONS,
     NONE_REPLACED,
     RESCUED_DATA_COLUMN,
     SOURCE_FILE_COLUMN,
     BatchEvidence,
     BatchOutcome,
     Column,
+    ColumnChange,
     CommitGuard,
+    Decisions,
     FileOutcome,
     LoadBatch,
     OutcomeStatus,
@@ -41,6 +44,7 @@ from domain.ports.object_store import ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
 
 Row = dict[str, Any]
+_LEFT = (OutcomeStatus.FAILED, OutcomeStatus.NEEDS_APPROVAL)
 _TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
 
 
@@ -118,10 +122,10 @@ class FakeEngine:
         schema_before = before.schema if before else None
         while True:
             table = self._table(batch.destination)
-            reading = _Reading(table.columns if table else None, batch.policies, self.failing)
+            reading = _Reading(table.columns if table else None, batch.policies, self.failing, batch.decisions)
             await self._read(reading, batch.source, batch.grants, [file.object for file in batch.files])
             outcomes = [replace(outcome, file_id=file.file_id) for outcome, file in zip(reading.outcomes, batch.files, strict=True)]
-            loaded = {file.object.path for file, o in zip(batch.files, outcomes, strict=True) if o.status is not OutcomeStatus.FAILED}
+            loaded = {file.object.path for file, o in zip(batch.files, outcomes, strict=True) if o.status not in _LEFT}
             replaces = {path: batches for path, batches in batch.replaces.items() if path in loaded}
             if not reading.rows and not (table and table.having(replaces)):
                 return BatchOutcome(outcomes, None, table.uuid if table else None, schema_before, table.schema if table else None)
@@ -214,13 +218,22 @@ class FakeEngine:
 class _Reading:
     """Rows and outcomes of a batch's files, under the policies; `columns` grows."""
 
-    def __init__(self, existing: Mapping[str, str] | None, policies: Policies, failing: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        existing: Mapping[str, str] | None,
+        policies: Policies,
+        failing: Mapping[str, str],
+        decisions: Decisions = NO_DECISIONS,
+    ) -> None:
         self.columns = dict(existing or {})
         self.rows: list[Row] = []
         self.outcomes: list[FileOutcome] = []
         self._policies = policies
         self._failing = failing
         self._takes_new = existing is None or policies.schema_evolution is SchemaEvolution.ADD_NEW_COLUMNS
+        self._asks = policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+        self._approved = {change.column: change.after for change in decisions.approved}
+        self._rejected = {(change.column, change.after) for change in decisions.rejected}
 
     def read(self, staged: StagedObject) -> None:
         path = staged.object.path
@@ -237,9 +250,9 @@ class _Reading:
         if not text.strip():
             self.outcomes.append(FileOutcome(0, OutcomeStatus.SKIPPED, message="The file is empty."))
             return
-        columns, rows, skipped = dict(self.columns), [], 0
+        columns, rows, skipped, needed = dict(self.columns), [], 0, {}
         for number, line in enumerate(text.splitlines(), 1):
-            row, bad = self._row(columns, line)
+            row, bad = self._row(columns, line, needed)
             if bad and self._policies.bad_rows is BadRowPolicy.FAIL_FILE:
                 raise _BadFileError(f"Line {number}: {bad}")
             if bad and self._policies.bad_rows is BadRowPolicy.SKIP_ROW:
@@ -248,13 +261,17 @@ class _Reading:
                 rows.append({**row, SOURCE_FILE_COLUMN: path})
         if not text.endswith("\n") and skipped:
             raise _BadFileError("The file is truncated.")
+        if needed:
+            needs = tuple(ColumnChange(name, None, type_) for name, type_ in sorted(needed.items()))
+            self.outcomes.append(FileOutcome(0, OutcomeStatus.NEEDS_APPROVAL, needs=needs))
+            return
         self.columns = columns
         self.rows += rows
         rescued = sum(RESCUED_DATA_COLUMN in row for row in rows)
         self.outcomes.append(FileOutcome(0, OutcomeStatus.LOADED, len(rows), skipped, rescued))
 
-    def _row(self, columns: dict[str, str], line: str) -> tuple[Row, str | None]:
-        """The row as it is stored, and what is wrong with it."""
+    def _row(self, columns: dict[str, str], line: str, needed: dict[str, str]) -> tuple[Row, str | None]:
+        """The row as it is stored, and what is wrong with it. New columns are added to `columns`, those to ask for to `needed`."""
         try:
             found = json.loads(line)
         except ValueError:
@@ -264,6 +281,12 @@ class _Reading:
         for name, value in found.items():
             type_ = _TYPES.get(type(value), "string")
             if value is None:
+                continue
+            if name not in columns and self._asks and not self._is_decided(columns, name, type_):
+                if (name, type_) in self._rejected:
+                    row[RESCUED_DATA_COLUMN] = line
+                else:
+                    needed[name] = type_
                 continue
             if name not in columns and self._takes_new:
                 columns[name] = type_
@@ -278,6 +301,12 @@ class _Reading:
                 bad = f'column "{name}": {value!r} is not of type {columns[name]}'
                 row[RESCUED_DATA_COLUMN] = line
         return row, bad
+
+    def _is_decided(self, columns: dict[str, str], name: str, type_: str) -> bool:
+        """Whether the table may have the column without anybody being asked; an approved one is added."""
+        if name in self._approved:
+            columns[name] = self._approved[name]
+        return name in self._approved or (self._takes_new and (name, type_) not in self._rejected)
 
 
 class _BadFileError(Exception):

@@ -16,6 +16,7 @@ from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
 from domain.runs.entities import Run
+from domain.schema_versions import SchemaVersion
 from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from domain.text import readable
 from tests.fakes.reader import passes
@@ -60,6 +61,7 @@ class FakeProcessedFileRepository:
                     retry_count=0,
                     next_retry_at=None,
                     error_message=None,
+                    schema_change_id=None,
                 )
                 changed += 1
         return Discovered(new, changed)
@@ -101,9 +103,10 @@ class FakeProcessedFileRepository:
         return len(chosen)
 
     async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        chosen = self._selected(selection, FileStatus.PENDING, FileStatus.FAILED)
+        chosen = self._selected(selection, FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED)
         for file in chosen:
-            self._move(file, FileStatus.SKIPPED, error_message=reason, next_retry_at=None, processed_at=self._scope.now())
+            fields = {"error_message": reason, "schema_change_id": None, "next_retry_at": None, "processed_at": self._scope.now()}
+            self._move(file, FileStatus.SKIPPED, **fields)
             self._scope.activity.add(ActivityKind.FILES_SKIPPED, file.ingestion_id)
         return len(chosen)
 
@@ -195,6 +198,21 @@ class FakeProcessedFileRepository:
     async def mark_skipped(self, batch: Batch, outcomes: Sequence[FileOutcome]) -> int:
         return sum(self._mark(batch, o, FileStatus.SKIPPED, next_retry_at=None) for o in outcomes)
 
+    async def mark_held(self, batch: Batch, outcomes: Sequence[FileOutcome], waiting_for: Mapping[int, UUID]) -> int:
+        return sum(self._mark(batch, o, FileStatus.HELD, schema_change_id=waiting_for[o.file_id], next_retry_at=None) for o in outcomes)
+
+    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
+        versions = [v.created_at for v in self._scope.owned(SchemaVersion) if v.ingestion_id == ingestion_id]
+        newest = max(versions, default=None)
+        released = [
+            file
+            for file in self._current(ingestion_id, FileStatus.HELD)
+            if not outdated or (newest is not None and file.processed_at is not None and file.processed_at < newest)
+        ]
+        for file in released:
+            self._move(file, FileStatus.PENDING)
+        return len(released)
+
     async def release(self, batch: Batch) -> int:
         released = list(self._in_work(batch).values())
         for file in released:
@@ -260,6 +278,7 @@ class FakeProcessedFileRepository:
             "generation",
             "next_retry_at",
             "error_message",
+            "schema_change_id",
         )
         id = self._scope.database.next_id()
         self._rows[id] = ProcessedFile(
@@ -288,7 +307,8 @@ class FakeProcessedFileRepository:
             return False
         message = None if outcome.message is None else readable(outcome.message)
         counts = {"rows": outcome.rows, "rows_skipped": outcome.rows_skipped, "rows_rescued": outcome.rows_rescued}
-        self._move(file, status, **{"error_message": message, "processed_at": self._scope.now()} | counts | fields)
+        told = {"error_message": message, "schema_change_id": None, "processed_at": self._scope.now()}
+        self._move(file, status, **told | counts | fields)
         id = self._scope.database.next_id()
         self._scope.state.attempts[id] = FileAttempt(
             id=id,

@@ -13,8 +13,10 @@ from domain.activity.entities import ActivityKind
 from domain.activity.notes import ActivityNotes, kind_of_run
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
-from domain.ledger.entities import Batch, BatchStatus
+from domain.ledger.entities import Batch, BatchStatus, ProcessedFile
+from domain.ports.engine import ColumnChange
 from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.schema_changes import SchemaChange, SchemaChangeDecision
 from domain.schema_versions import SchemaVersion
 from domain.states import ACTIVE_RUN, INGESTION, RUN
 from domain.text import readable
@@ -160,6 +162,7 @@ class FakeIngestionRepository:
         for key in [key for key, delivery in state.deliveries.items() if delivery.webhook_id in gone]:
             del state.deliveries[key]
         tables: list[dict[Any, Any]] = [state.runs, state.batches, state.files, state.attempts, state.schema_versions]
+        tables.append(state.schema_changes)
         for table in tables:
             for key in [key for key, row in table.items() if row.ingestion_id == id]:
                 del table[key]
@@ -213,6 +216,14 @@ class FakeRunRepository:
 
     async def get_scheduled(self, ingestion_id: UUID, due_at: datetime) -> Run | None:
         return next((r for r in self._scope.owned(Run) if r.ingestion_id == ingestion_id and r.due_at == due_at), None)
+
+    async def get_by_flow_run(self, flow_run_id: str) -> Run | None:
+        return next((r for r in self._scope.owned(Run) if r.flow_run_id == flow_run_id), None)
+
+    async def set_flow_run(self, id: UUID, flow_run_id: str) -> None:
+        present = self._scope.find(Run, id)
+        if present is not None:
+            self._rows[id] = replace(present, flow_run_id=flow_run_id)
 
     async def get_runs_by_ingestion(
         self, ingestion_id: UUID, *, since: datetime | None = None, until: datetime | None = None, limit: int
@@ -344,6 +355,67 @@ class FakeSchemaVersionRepository:
         self._scope.state.schema_versions[id] = appended
         self._scope.activity.add(ActivityKind.SCHEMA_CHANGED, appended.ingestion_id, appended.run_id)
         return appended
+
+
+class FakeSchemaChangeRepository:
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._rows = scope.state.schema_changes
+
+    async def propose(
+        self, *, id: UUID, ingestion_id: UUID, run_id: UUID, digest: str, changes: tuple[ColumnChange, ...], example_path: str
+    ) -> SchemaChange:
+        self._scope.require_ingestion(ingestion_id)
+        assert digest not in {change.digest for change in await self.get_open(ingestion_id)}, "this change is proposed"
+        self._rows[id] = SchemaChange(
+            id=id,
+            tenant_id=self._scope.tenant_id,
+            ingestion_id=ingestion_id,
+            run_id=run_id,
+            digest=digest,
+            changes=changes,
+            example_path=example_path,
+            proposed_at=self._scope.now(),
+            decision=SchemaChangeDecision.PENDING,
+            decided_at=None,
+            decided_by=None,
+            decision_reason=None,
+        )
+        self._scope.activity.add(ActivityKind.SCHEMA_CHANGE_PROPOSED, ingestion_id, run_id)
+        return self._rows[id]
+
+    async def get_by_id(self, id: UUID) -> SchemaChange | None:
+        return self._scope.find(SchemaChange, id)
+
+    async def get_open(self, ingestion_id: UUID) -> Sequence[SchemaChange]:
+        return sorted((c for c in self._of(ingestion_id) if _is_open(c)), key=lambda c: (c.proposed_at, c.id))
+
+    async def get_decided(self, ingestion_id: UUID) -> Sequence[SchemaChange]:
+        return sorted((c for c in self._of(ingestion_id) if not _is_open(c)), key=lambda c: (c.decided_at, c.id))
+
+    async def decide(self, decided: SchemaChange) -> bool:
+        present = self._scope.find(SchemaChange, decided.id)
+        if present is None or not _is_open(present):
+            return False
+        fields = {name: getattr(decided, name) for name in ("decision", "decided_at", "decided_by", "decision_reason")}
+        self._rows[present.id] = replace(present, **fields)
+        self._scope.activity.add(ActivityKind.SCHEMA_CHANGE_DECIDED, present.ingestion_id)
+        return True
+
+    async def withdraw_needless(self, ingestion_id: UUID) -> int:
+        waited_for = {file.schema_change_id for file in self._scope.owned(ProcessedFile)}
+        needless = [change for change in await self.get_open(ingestion_id) if change.id not in waited_for]
+        for change in needless:
+            del self._rows[change.id]
+            self._scope.activity.add(ActivityKind.SCHEMA_CHANGE_WITHDRAWN, ingestion_id)
+        return len(needless)
+
+    def _of(self, ingestion_id: UUID) -> list[SchemaChange]:
+        return [change for change in self._scope.owned(SchemaChange) if change.ingestion_id == ingestion_id]
+
+
+def _is_open(change: SchemaChange) -> bool:
+    return change.decision is SchemaChangeDecision.PENDING
 
 
 def _runs(lease_expires_at: datetime | None, scope: Scope) -> bool:

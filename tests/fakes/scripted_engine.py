@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from uuid import UUID, uuid4
 
 from domain.errors import ValidationError
-from domain.ingestions.entities import Destination, FormatSpec, Source
+from domain.ingestions.entities import Destination, FormatSpec, SchemaEvolution, Source
 from domain.ports.engine import (
     NONE_REPLACED,
     BatchEvidence,
     BatchOutcome,
+    Column,
+    ColumnChange,
     CommitGuard,
     FileOutcome,
     LoadBatch,
@@ -95,6 +97,8 @@ class ScriptedEngine:
         self.schema = a_schema()
         self.bad: dict[str, str] = {}
         self.empty: set[str] = set()
+        self.needing: dict[str, ColumnChange] = {}
+        """A new column, by the path that brings it: the table gets it once it is approved, and is loaded without it once it is rejected."""
         self.unavailable: TableUnavailableError | None = None
         self.loads: list[LoadBatch] = []
         self.fences: list[UUID] = []
@@ -125,12 +129,14 @@ class ScriptedEngine:
         self._check_available()
         before = self.tables.get(batch.destination.key)
         table = self.tables.setdefault(batch.destination.key, Table(self.schema))
-        outcomes = [self._outcome(file.file_id, file.object.path) for file in batch.files]
+        outcomes = [self._outcome(batch, file.file_id, file.object.path) for file in batch.files]
         paths = {file.file_id: file.object.path for file in batch.files}
         rows = {paths[o.file_id]: o.rows for o in outcomes if o.status is OutcomeStatus.LOADED}
-        bad = {paths[o.file_id] for o in outcomes if o.status is OutcomeStatus.FAILED}
-        replaces = {path: batches for path, batches in batch.replaces.items() if path not in bad}
+        left = {paths[o.file_id] for o in outcomes if o.status in (OutcomeStatus.FAILED, OutcomeStatus.NEEDS_APPROVAL)}
+        replaces = {path: batches for path, batches in batch.replaces.items() if path not in left}
         snapshot_id = await self._commit(table, batch, guard, rows, replaces) if rows or table.having(replaces) else None
+        if snapshot_id is not None:
+            self._add_columns(table, batch)
         await self.after_commit(batch)
         snapshots = len(table.snapshots) if snapshot_id is not None else None
         return BatchOutcome(outcomes, snapshot_id, table.uuid, before.schema if before else None, table.schema, snapshots)
@@ -209,7 +215,21 @@ class ScriptedEngine:
                 table.snapshots.append(Snapshot(next(self._ids), batch.batch_id, rows))
                 return table.snapshots[-1].id
 
-    def _outcome(self, file_id: int, path: str) -> FileOutcome:
+    def _add_columns(self, table: Table, batch: LoadBatch) -> None:
+        known = {column.name for column in table.schema.columns}
+        brought = {change for file in batch.files if (change := self.needing.get(file.object.path)) in batch.decisions.approved}
+        new = tuple(Column(change.column, change.after) for change in brought if change and change.column not in known)
+        table.schema = TableSchema((*table.schema.columns, *new))
+
+    def _outcome(self, batch: LoadBatch, file_id: int, path: str) -> FileOutcome:
+        needed = self.needing.get(path)
+        if needed is not None and batch.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL:
+            columns = {column.name for column in self.tables[batch.destination.key].schema.columns}
+            columns |= {change.column for change in batch.decisions.approved}
+            if needed in batch.decisions.rejected and needed not in batch.decisions.approved:
+                return FileOutcome(file_id, OutcomeStatus.LOADED, rows=ROWS, rows_rescued=1)
+            if needed.column not in columns:
+                return FileOutcome(file_id, OutcomeStatus.NEEDS_APPROVAL, needs=(needed,))
         if path in self.bad:
             return FileOutcome(file_id, OutcomeStatus.FAILED, message=self.bad[path])
         if path in self.empty:

@@ -17,6 +17,7 @@ from tests.fakes.repositories import (
     FakeBatchRepository,
     FakeIngestionRepository,
     FakeRunRepository,
+    FakeSchemaChangeRepository,
     FakeSchemaVersionRepository,
     Scope,
 )
@@ -60,6 +61,7 @@ class FakeUnitOfWork:
         self.files = FakeProcessedFileRepository(scope)
         self.batches = FakeBatchRepository(scope)
         self.schema_versions = FakeSchemaVersionRepository(scope)
+        self.schema_changes = FakeSchemaChangeRepository(scope)
         self.outbox = FakeOutbox(scope)
         self.idempotency_keys = FakeIdempotencyKeys(scope)
         self.api_keys = FakeApiKeyRepository(scope)

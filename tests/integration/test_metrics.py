@@ -48,6 +48,7 @@ async def test_a_run_is_counted_with_its_files_rows_and_bytes(running: Running) 
         "autoloader_files_total{outcome=loaded}": 1,
         "autoloader_files_total{outcome=failed}": 1,
         "autoloader_files_total{outcome=skipped}": 1,
+        "autoloader_files_total{outcome=held}": 0,
         "autoloader_rows_total{outcome=written}": 2,
         "autoloader_rows_total{outcome=skipped}": 0,
         "autoloader_rows_total{outcome=rescued}": 0,

@@ -10,6 +10,7 @@ import pytest
 
 from domain.ingestions.entities import Destination
 from integrations.object_store.stores import ConfiguredObjectStores
+from tests.contracts.engine_approval_contract import EngineApprovalContract
 from tests.contracts.engine_contract import EngineContract
 from tests.contracts.replacing import ReplacingContract
 from tests.fakes.engine import FakeEngine
@@ -28,7 +29,7 @@ def bench(tmp_path: Path) -> Iterator[EngineBench]:
     stores.close()
 
 
-class TestFakeEngine(EngineContract):
+class TestFakeEngine(EngineContract, EngineApprovalContract):
     pass
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domain.ports.engine import ColumnChange
 from domain.ports.object_store import StagedObject
 
 
@@ -14,7 +15,8 @@ class LoadFile:
     """One staged file. `index` is its place in the batch and stands for it inside DuckDB.
 
     `rows_read` counts all rows of the file, also those that are then skipped. `failure` says for a person why the file
-    is not loaded; `empty` means that there is nothing in it.
+    is not loaded; `empty` means that there is nothing in it. `asks_for` are changes that its columns' types would
+    bring, if anybody has to be asked for them; `needs` those without which its values have no place, so that it is not loaded.
     """
 
     index: int
@@ -27,6 +29,8 @@ class LoadFile:
     failure: str | None = None
     transient: bool = False
     empty: bool = False
+    asks_for: tuple[ColumnChange, ...] = ()
+    needs: tuple[ColumnChange, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -35,11 +39,21 @@ class LoadFile:
     @property
     def is_open(self) -> bool:
         """Whether the file is still to be loaded."""
-        return self.failure is None and not self.empty
+        return self.failure is None and not self.empty and not self.needs
 
     def fail(self, message: str, *, transient: bool = False) -> None:
         self.failure = message
         self.transient = transient
+        self.rows_read = self.rows_skipped = self.rows_rescued = 0
+
+    def hold(self, needs: tuple[ColumnChange, ...]) -> None:
+        """Not to be loaded before somebody has decided on these changes."""
+        self.needs = needs
+        self.rows_read = self.rows_skipped = self.rows_rescued = 0
+
+    def begin_again(self) -> None:
+        """Be ready to be read once more: for a table that has changed, what was needed may be another matter."""
+        self.asks_for = self.needs = ()
         self.rows_read = self.rows_skipped = self.rows_rescued = 0
 
 

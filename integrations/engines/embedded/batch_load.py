@@ -22,6 +22,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from domain.ports.object_store import ObjectStore
+from domain.steps import Step, reached
 from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile, load_files
 from integrations.engines.embedded.commits import commit_batch, evolved_schema, forbid_retries, snapshot_of_batch
 from integrations.engines.embedded.data_files import WrittenFiles, remove_data_files
@@ -72,6 +73,7 @@ class BatchLoad:
         objects = [file.object for file in self._batch.files]
         self._files = load_files(await self._store.stage(objects, self._work.staged))
         try:
+            reached(Step.STAGED)
             await self._threads.run_to_end(self._find)
             self._schema_before = self._schema()
             for _ in range(COMMIT_TRIES):
@@ -84,9 +86,12 @@ class BatchLoad:
                     await self._threads.run_to_end(self._take_out_replaced, stop=self._work.stop)
                 if self._written is None and self._rewrite is None:
                     return self._outcome(None)
+                reached(Step.WRITTEN)
                 await guard()
+                reached(Step.GUARDED)
                 snapshot_id = await self._threads.run_to_end(self._commit)
                 if snapshot_id is not None:
+                    reached(Step.COMMITTED)
                     return self._outcome(snapshot_id)
             message = f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times while a batch tried to commit; try again"
             raise TableUnavailableError(message)
@@ -127,13 +132,14 @@ class BatchLoad:
 
     def _new_loading(self) -> Loading:
         existing = None if self._table is None else user_columns(self._table.schema())
-        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution)
+        target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution, self._batch.decisions)
         return Loading(self._work, self._settings, self._batch.format, target, self._rules)
 
     def _create(self, loading: Loading) -> None:
         with catalog_errors():
             columns, rescue = loading.target.columns, self._rules.rescues
             self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=rescue)
+        reached(Step.TABLE_CREATED)
 
     def _write(self, loading: Loading) -> None:
         assert self._table is not None
@@ -151,9 +157,9 @@ class BatchLoad:
             self._write(self._loading)
 
     def _replaces(self) -> Replaced:
-        """The rows that go with this load: files that cannot be loaded replace nothing."""
-        failed = {file.path for file in self._files if file.failure is not None}
-        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
+        """The rows that go with this load: files that cannot be loaded, or not yet, replace nothing."""
+        left = {file.path for file in self._files if file.failure is not None or file.needs}
+        return {path: batches for path, batches in self._batch.replaces.items() if path not in left}
 
     def _take_out_replaced(self) -> None:
         """Write the table's data files anew without the rows that are replaced."""
@@ -201,7 +207,7 @@ class BatchLoad:
         self._loading = None
         self._work.forget()
         for file in self._files:
-            file.rows_read = file.rows_skipped = file.rows_rescued = 0
+            file.begin_again()
 
     def _discard(self) -> None:
         """Remove what was written and is surely not in the table."""
@@ -225,6 +231,8 @@ class BatchLoad:
 def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:
     if file.failure is not None:
         return FileOutcome(file_id, OutcomeStatus.FAILED, message=file.failure, transient=file.transient)
+    if file.needs:
+        return FileOutcome(file_id, OutcomeStatus.NEEDS_APPROVAL, needs=file.needs)
     if file.empty:
         return FileOutcome(file_id, OutcomeStatus.SKIPPED, message=EMPTY_FILE)
     return FileOutcome(file_id, OutcomeStatus.LOADED, file.rows, file.rows_skipped, file.rows_rescued)

@@ -77,6 +77,8 @@ _FROM_ICEBERG: dict[type[IcebergType], pa.DataType] = {
 }
 _BY_NAME = {names[0]: type_ for type_, names in _NAMES.items() if type_ not in {NULL, TIMESTAMP_NS, TIMESTAMPTZ_NS}}
 _SMALL_INTEGERS = {pa.int8(): INT, pa.int16(): INT, pa.uint8(): INT, pa.uint16(): INT, pa.uint32(): LONG, pa.uint64(): pa.decimal128(20, 0)}
+_PLAIN_NAME = re.compile(r'[^\s,:<>()"]([^,:<>()"]*[^\s,:<>()"])?')
+_QUOTED_NAME = re.compile(r'"((?:[^"]|"")*)"\s*:')
 _DECIMAL = re.compile(r"decimal\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 
 
@@ -121,9 +123,9 @@ def decimal_of(precision: int, scale: int) -> pa.DataType:
 
 
 def describe(type_: pa.DataType) -> str:
-    """A type in Iceberg's notation: `struct<a: string, b: list<long>>`."""
+    """A type in Iceberg's notation: `struct<a: string, b: list<long>>`. Names that would be misread stand in quotes."""
     if is_struct(type_):
-        return f"struct<{', '.join(f'{name}: {describe(inner)}' for name, inner in struct_fields(type_).items())}>"
+        return f"struct<{', '.join(f'{_field_name(name)}: {describe(inner)}' for name, inner in struct_fields(type_).items())}>"
     if is_list(type_):
         return f"list<{describe(type_.value_type)}>"
     if is_map(type_):
@@ -131,6 +133,10 @@ def describe(type_: pa.DataType) -> str:
     if is_decimal(type_):
         return f"decimal({type_.precision}, {type_.scale})"
     return _NAMES[type_][0]
+
+
+def _field_name(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else identifier(name)
 
 
 def sql_type(type_: pa.DataType) -> str:
@@ -224,16 +230,27 @@ def parse_type(text: str) -> pa.DataType:
             case "map" if len(parts) == 2:
                 return pa.map_(parse_type(parts[0]), parse_type(parts[1]))
             case "struct" if all(":" in part for part in parts):
-                pairs = (part.partition(":") for part in parts)
-                return struct_of({name.strip(): parse_type(inner) for name, _, inner in pairs})
+                return struct_of(dict(_field(part.strip()) for part in parts))
     raise UnsupportedTypeError(f"{text!r} is not a type; examples are long, timestamptz, decimal(10, 2), list<string>, struct<a: long>")
 
 
+def _field(text: str) -> tuple[str, pa.DataType]:
+    quoted = _QUOTED_NAME.match(text)
+    if quoted:
+        return quoted[1].replace('""', '"'), parse_type(text[quoted.end() :])
+    name, _, inner = text.partition(":")
+    return name.strip(), parse_type(inner)
+
+
 def _split(text: str) -> list[str]:
-    """The parts between commas that are not inside brackets."""
-    parts, depth, start = [], 0, 0
+    """The parts between commas that are not inside brackets or quotes."""
+    parts, depth, start, quoted = [], 0, 0, False
     for position, character in enumerate(text):
-        if character in "<(":
+        if character == '"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif character in "<(":
             depth += 1
         elif character in ">)":
             depth -= 1

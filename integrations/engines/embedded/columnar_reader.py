@@ -101,6 +101,7 @@ class ColumnarReader:
                     types[field.name] = canonical(field.type)
                 except UnsupportedTypeError as error:
                     raise FileContentError(f'The column "{field.name}" cannot be stored: {error}.') from None
+            self._target.check_types(types)
             self._refuse_new(schema.names)
         except (FileContentError, ColumnNamesError) as error:
             file.fail(str(error))
@@ -208,6 +209,9 @@ class ColumnarReader:
         except ColumnNamesError as error:
             for file in files:
                 file.fail(str(error))
+        asks_for = self._target.needs(part.types)
+        for file in files:
+            file.asks_for = asks_for
 
 
 def _look_at_parquet(file: LoadFile) -> tuple[pa.Schema, int, bool]:

@@ -19,7 +19,7 @@ from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.column_types import STRING, identifier, literal
 from integrations.engines.embedded.content import FileContentError
 from integrations.engines.embedded.csv_careful import careful_schema, careful_tables
-from integrations.engines.embedded.csv_inference import infer_types
+from integrations.engines.embedded.csv_inference import infer_types, infer_types_by_file
 from integrations.engines.embedded.csv_text import CsvFile, look_at, refuse_wrong_delimiter
 from integrations.engines.embedded.parts import FILE, Part
 from integrations.engines.embedded.row_rules import RowRules
@@ -189,6 +189,15 @@ class CsvReader:
             except ColumnNamesError as error:
                 for file in files:
                     file.fail(str(error))
+            if self._target.asks:
+                self._tell_what_is_new(part)
+
+    def _tell_what_is_new(self, part: Part) -> None:
+        """Each file's own types of the columns that somebody has to decide on."""
+        new = [name for name in part.types if name not in self._target.decided]
+        by_file = infer_types_by_file(self._connection, part.relation, new)
+        for file in part.files:
+            file.asks_for = self._target.needs(by_file.get(file.index, {}))
 
 
 def _by_header(files: Sequence[CsvFile]) -> list[list[CsvFile]]:

@@ -90,7 +90,7 @@ def survey(lines: Iterable[Line], target: TargetColumns, *, unit: str = "Line") 
             if plain:
                 seen.add((name, type(value)))
     try:
-        target.check_names(list(known))
+        target.check_types(known)
     except ColumnNamesError as error:
         found.names_problem = str(error)
     return found

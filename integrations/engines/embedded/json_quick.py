@@ -8,7 +8,7 @@ A block that is not clean in this sense is left to the careful reader.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,14 @@ _OPEN, _CLOSE, _RETURN, _NEWLINE = b"{}\r\n"
 
 
 class NotCleanError(Exception):
-    """The block needs the careful reader."""
+    """Some of the blocks need the careful reader. `bad` are the places of those that do for certain; empty where that was not seen."""
+
+    def __init__(self, bad: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.bad = bad
+
+
+Check = Callable[[pa.Schema], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +58,59 @@ def _has_map(type_: pa.DataType) -> bool:
     return is_map(type_) or (is_list(type_) and _has_map(type_.value_type))
 
 
-def parse_clean(blocks: Sequence[Block], schema: pa.Schema, *, ignore_unknown: bool) -> pa.Table:
-    """The rows of the blocks, with `FILE`. Raises `NotCleanError` unless each line is exactly one row that fits."""
+def parse_clean(blocks: Sequence[Block], schema: pa.Schema, *, check_unknown: Check | None) -> pa.Table:
+    """The rows of the blocks, with `FILE`. Raises `NotCleanError` unless each line is exactly one row that fits.
+
+    With `check_unknown`, names that the schema does not have are left out, once it has let them pass with their types.
+    """
     data = blocks[0].data if len(blocks) == 1 else b"".join([block.data for block in blocks])
-    lines = _one_object_a_line(data)
+    lines = _one_object_a_line(data, blocks)
     try:
         table = pj.read_json(
             pa.BufferReader(data),
             # One block: a second one that began with a bare null would crash the process.
             read_options=pj.ReadOptions(use_threads=False, block_size=len(data) + 1),
-            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore" if ignore_unknown else "error"),
+            parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="infer" if check_unknown else "error"),
         )
         if table.num_rows != len(lines):
             raise NotCleanError
         table.validate(full=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise NotCleanError from None
+        raise NotCleanError([place for place, block in enumerate(blocks) if not _is_utf8(block.data)]) from None
+    if check_unknown:
+        if not check_unknown(table.schema):
+            raise NotCleanError
+        table = table.select(schema.names).cast(schema)
     if any(_is_inexact(column) for column in table.itercolumns()):
         raise NotCleanError
     kept = [field.name for field in schema if field.type != pa.null()]
     return table.select(kept).append_column(FILE, _file_of_each_line(blocks, lines))
 
 
-def _one_object_a_line(data: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _one_object_a_line(data: bytes, blocks: Sequence[Block]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Where the lines end, after a look that each begins with a brace and ends with one.
 
     Then no row spans lines, so as many rows as lines means one row in each.
     """
     view = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(view == _NEWLINE)
-    if view[0] != _OPEN or not bool(np.all(view[ends[:-1] + 1] == _OPEN)):
-        raise NotCleanError
     last = view[ends - 1]
-    if not bool(np.all(last == _CLOSE)):
-        returned = (last == _RETURN) & (view[ends - 2] == _CLOSE)
-        if not bool(np.all((last == _CLOSE) | returned)):
-            raise NotCleanError
+    good = last == _CLOSE
+    if not bool(np.all(good)):
+        good |= (last == _RETURN) & (view[np.maximum(ends - 2, 0)] == _CLOSE)
+    good[0] &= view[0] == _OPEN
+    good[1:] &= view[ends[:-1] + 1] == _OPEN
+    if not bool(np.all(good)):
+        stops = np.cumsum([len(block.data) for block in blocks])
+        raise NotCleanError(np.unique(np.searchsorted(stops, ends[~good], side="right")).tolist())
     return ends
 
 

@@ -97,6 +97,7 @@ class JsonReader:
             problem = found.names_problem or self._problem(found)
             if problem is None:
                 self._target.offer(found.types)
+                file.asks_for = self._target.needs(found.types)
             else:
                 file.fail(problem)
         except (FileContentError, ColumnNamesError) as error:
@@ -179,20 +180,30 @@ class JsonReader:
         return tables
 
     def _parse(self, chunk: list[Block]) -> list[pa.Table]:
-        """The clean blocks of a chunk as tables; the files of the others are in doubt."""
+        """The clean blocks of a chunk as tables; the files of the others are in doubt.
+
+        Blocks with a line that is plainly no object are taken out at once. What else is not clean is halved until a block stands
+        alone. So the cost grows with the bad blocks, and not with the chunk.
+        """
         tables: list[pa.Table] = []
-        whole = True
-        while chunk := [block for block in chunk if block.file.index not in self._doubtful]:
+        groups = [chunk]
+        while groups:
+            group = [block for block in groups.pop() if block.file.index not in self._doubtful]
+            if not group:
+                continue
             version = self._version()
-            group = chunk if whole else chunk[:1]
             try:
                 tables.append(self._clean(group))
-                chunk = chunk[len(group) :]
-            except NotCleanError:
-                if len(group) > 1:
-                    whole = False
+            except NotCleanError as error:
+                if len(group) > 1 and error.bad:
+                    bad = set(error.bad)
+                    groups += [[group[place]] for place in error.bad]
+                    groups.append([block for place, block in enumerate(group) if place not in bad])
+                elif len(group) > 1:
+                    middle = len(group) // 2
+                    groups += [group[middle:], group[:middle]]
                 elif self._learn(group[0], version):
-                    whole = True
+                    groups.append(group)
                 else:
                     self._doubtful.add(group[0].file.index)
         return tables
@@ -201,7 +212,15 @@ class JsonReader:
         schema = quick_schema(self._target.columns, self._target.empty)
         if schema is None:
             raise NotCleanError
-        return parse_clean(blocks, schema, ignore_unknown=self._rules.evolution is SchemaEvolution.IGNORE and not self._target.creating)
+        ignores = self._rules.evolution is SchemaEvolution.IGNORE and not self._target.creating
+        return parse_clean(blocks, schema, check_unknown=self._are_names_possible if ignores else None)
+
+    def _are_names_possible(self, found: pa.Schema) -> bool:
+        try:
+            self._target.check_types({field.name: field.type for field in found})
+        except ColumnNamesError:
+            return False
+        return True
 
     def _version(self) -> tuple[dict[str, pa.DataType], frozenset[str]]:
         return self._target.columns, self._target.empty

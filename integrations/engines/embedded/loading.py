@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from domain.ingestions.entities import FormatSpec, FormatType
-from domain.ports.engine import BATCH_ID_COLUMN, SOURCE_FILE_COLUMN
+from domain.ports.engine import BATCH_ID_COLUMN, RESCUED_DATA_COLUMN, SOURCE_FILE_COLUMN
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.column_types import identifier, literal
 from integrations.engines.embedded.columnar_reader import ColumnarReader
@@ -68,8 +68,8 @@ class Loading:
         if again:
             for part in self._reader.read_carefully(again):
                 self._settlement.settle(part)
-        if any(file.failure for file in files):
-            self._settlement.drop_columns_of_failed_files()
+        if any(file.failure or file.needs for file in files):
+            self._settlement.drop_columns_of_left_files()
 
     def fail_unreadable(self) -> bool:
         """After DuckDB has failed: fail the files that it cannot read; whether there are any."""
@@ -86,9 +86,9 @@ class Loading:
     def columns_with_provenance(self) -> dict[str, pa.DataType]:
         return with_provenance(self.target.columns, rescue_column=self._rules.rescues)
 
-    def statement(self) -> str:
-        """The rows to be stored, with `FILE`."""
-        return self._settlement.statement(rescue_column=self._rules.rescues)
+    def statement(self, *, rescue_column: bool = False) -> str:
+        """The rows to be stored, with `FILE`; with `_rescued_data` when rows may be rescued, or a table has it from earlier."""
+        return self._settlement.statement(rescue_column=rescue_column or self._rules.rescues)
 
     def write(self, table: Table, batch_id: str) -> WrittenFiles:
         """Write the open files' rows as data files of the table."""
@@ -96,12 +96,13 @@ class Loading:
         open_files = [file for file in self.files if file.is_open]
         paths = pa.table({FILE: pa.array([file.index for file in open_files], pa.int32()), "path": [file.path for file in open_files]})
         connection.register("batch_files", paths)
+        schema = evolved_schema(table, self.columns_with_provenance())
+        rows = self.statement(rescue_column=RESCUED_DATA_COLUMN in schema.column_names)
         query = (
             f"SELECT stored.* EXCLUDE ({FILE}), batch_files.path AS {identifier(SOURCE_FILE_COLUMN)},"
             f" {literal(batch_id)} AS {identifier(BATCH_ID_COLUMN)}"
-            f" FROM ({self.statement()}) stored JOIN batch_files USING ({FILE})"
+            f" FROM ({rows}) stored JOIN batch_files USING ({FILE})"
         )
-        schema = evolved_schema(table, self.columns_with_provenance())
         writer = DataFileWriter(connection, table, schema, self._work.folder)
         return writer.write(query, {file.path: file.rows for file in open_files})
 

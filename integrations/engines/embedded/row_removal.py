@@ -12,6 +12,7 @@ from pyiceberg.expressions import StartsWith
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
+from domain.steps import Step, reached
 from integrations.engines.embedded.commits import forbid_retries, replace_files
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.row_rewrite import Rewrite, rewritten
@@ -38,6 +39,7 @@ async def remove_rows(
         removal = await threads.run_to_end(partial(_prepare, settings, tables, destination, table_uuid, path_prefix))
         if removal is None:
             return 0
+        reached(Step.REMOVAL_WRITTEN)
         try:
             await guard()
         except BaseException:

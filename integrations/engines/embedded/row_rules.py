@@ -19,4 +19,5 @@ class RowRules:
     @property
     def rescues(self) -> bool:
         """Whether the table has a column for rows' raw text."""
-        return self.bad_rows is BadRowPolicy.RESCUE or self.evolution is SchemaEvolution.RESCUE
+        rescuing = (SchemaEvolution.RESCUE, SchemaEvolution.REQUIRE_APPROVAL)
+        return self.bad_rows is BadRowPolicy.RESCUE or self.evolution in rescuing

@@ -8,24 +8,28 @@ from dataclasses import dataclass
 import duckdb
 
 from domain.ingestions.entities import BadRowPolicy, SchemaEvolution
-from domain.ports.engine import RESCUED_DATA_COLUMN
+from domain.ports.engine import RESCUED_DATA_COLUMN, ColumnChange
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.casts import cast
+from integrations.engines.embedded.column_decisions import adds_fields
 from integrations.engines.embedded.column_types import describe, identifier, literal, sql_type
 from integrations.engines.embedded.parts import FILE, LINE, PROBLEM, RAW, SURPLUS, Part
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
+from integrations.engines.embedded.type_merging import missing_fields
 
 
 @dataclass(frozen=True, slots=True)
 class _TypedPart:
     """A part's SQL under the target columns; `bad` and `surplus` are conditions on a row, None for never.
 
-    `complaint` is what is wrong with a bad row, `surplus_names` what it has too much.
+    `complaint` is what is wrong with a bad row, `surplus_names` what it has too much; `misfits` tells of each column when it
+    makes a row bad, and of `PROBLEM`.
     """
 
     part: Part
     values: dict[str, str]
+    misfits: dict[str, str]
     bad: str | None
     surplus: str | None
     complaint: str
@@ -35,9 +39,9 @@ class _TypedPart:
 def _typed(part: Part, target: TargetColumns, rules: RowRules, *, sure: bool = False) -> _TypedPart:
     """`sure` when every row that will be taken is known to fit."""
     columns = target.columns
-    values, misfits, surplus, names, complaints = {}, [], [], [], []
+    values, misfits, surplus, names, complaints = {}, {}, [], [], []
     if part.careful:
-        misfits.append(f"{PROBLEM} IS NOT NULL")
+        misfits[PROBLEM] = f"{PROBLEM} IS NOT NULL"
         complaints.append(PROBLEM)
         surplus.append(f"{SURPLUS} IS NOT NULL")
         names.append(SURPLUS)
@@ -50,21 +54,22 @@ def _typed(part: Part, target: TargetColumns, rules: RowRules, *, sure: bool = F
         typed = cast(column, type_, columns[name], text=not part.typed or name in target.hints)
         values[name] = (typed.sure or typed.value) if sure else typed.value
         if typed.fits:
-            misfits.append(f"NOT {typed.fits}")
+            misfits[name] = f"NOT {typed.fits}"
             label, wanted = f'column "{name}": ', f" is not of type {describe(columns[name])}"
             text = f"{literal(label)} || left(CAST({column} AS VARCHAR), 40) || {literal(wanted)}"
             complaints.append(f"CASE WHEN NOT {typed.fits} THEN {text} END")
         if typed.surplus:
             surplus.append(typed.surplus)
-            names.append(f"CASE WHEN {typed.surplus} THEN {literal(name)} END")
+            missing = ", ".join(missing_fields(type_, columns[name], name)) or name
+            names.append(f"CASE WHEN {typed.surplus} THEN {literal(missing)} END")
     if rules.evolution is SchemaEvolution.IGNORE:
         surplus = []
     elif rules.evolution is SchemaEvolution.ADD_NEW_COLUMNS and surplus:
         # Whatever could be added has been: what is left stands against a pinned type.
-        misfits += surplus
+        misfits[SURPLUS] = " OR ".join(surplus)
         complaints.append(f"CASE WHEN {_any(surplus)} THEN 'fields that the pinned type does not have: ' || {_joined(names)} END")
         surplus = []
-    return _TypedPart(part, values, _any(misfits), _any(surplus), _joined(complaints), _joined(names))
+    return _TypedPart(part, values, misfits, _any(list(misfits.values())), _any(surplus), _joined(complaints), _joined(names))
 
 
 def _any(conditions: Sequence[str]) -> str | None:
@@ -113,13 +118,36 @@ class Settlement:
         ).fetchall()
 
     def _settle_file(self, typed: _TypedPart, file: LoadFile, rows: int, bad: int, surplus: int, rescued: int) -> None:
-        if surplus and self._rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
+        needs = self._needs(typed, file) if bad or surplus else ()
+        if needs and not (self._rules.bad_rows is BadRowPolicy.FAIL_FILE and bad and self._is_bad_anyway(typed, file, needs)):
+            file.hold(needs)
+        elif surplus and self._rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
             file.fail(f"The file has columns that the table does not have: {self._surplus_names(typed, file)}.")
         elif bad and self._rules.bad_rows is BadRowPolicy.FAIL_FILE:
             file.fail(self._complaint(typed, file, bad))
         else:
             file.rows_skipped += bad if self._rules.bad_rows is BadRowPolicy.SKIP_ROW else 0
             file.rows_rescued += rescued
+
+    def _needs(self, typed: _TypedPart, file: LoadFile) -> tuple[ColumnChange, ...]:
+        """What would give the file's values a place. A number's type alone is not to change before a number does not fit it."""
+        kept = tuple(
+            change for change in file.asks_for if adds_fields(change.before, change.after) or self._does_not_fit(typed, file, change)
+        )
+        return file.asks_for if len(kept) == len(file.asks_for) else kept
+
+    def _does_not_fit(self, typed: _TypedPart, file: LoadFile, change: ColumnChange) -> bool:
+        return change.column in typed.misfits and self._has(typed, file, typed.misfits[change.column])
+
+    def _is_bad_anyway(self, typed: _TypedPart, file: LoadFile, needs: Sequence[ColumnChange]) -> bool:
+        """Whether a row of the file stays bad, whatever is decided."""
+        changed = {change.column for change in needs}
+        others = _any([condition for name, condition in typed.misfits.items() if name not in changed])
+        return others is not None and self._has(typed, file, others)
+
+    def _has(self, typed: _TypedPart, file: LoadFile, condition: str) -> bool:
+        query = f"SELECT 1 FROM {typed.part.relation} WHERE {FILE} = {file.index} AND ({condition}) LIMIT 1"
+        return bool(self._connection.execute(query).fetchall())
 
     def _rescued_when(self, typed: _TypedPart) -> str | None:
         """The rows that are stored with their raw text."""
@@ -144,7 +172,7 @@ class Settlement:
         texts = {name.strip('[]" ') for (text,) in rows for name in text.split(",")}
         return ", ".join(f'"{name}"' for name in sorted(texts))
 
-    def drop_columns_of_failed_files(self) -> None:
+    def drop_columns_of_left_files(self) -> None:
         """Take back new columns that only files brought of which nothing is stored."""
         fresh = [name for name in self._target.columns if self._target.is_new(name)]
         if not fresh:

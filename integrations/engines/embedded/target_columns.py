@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from domain.ingestions.entities import ColumnHint, SchemaEvolution
-from domain.ports.engine import BATCH_ID_COLUMN, RESCUED_DATA_COLUMN, SOURCE_FILE_COLUMN
+from domain.ports.engine import BATCH_ID_COLUMN, NO_DECISIONS, RESCUED_DATA_COLUMN, SOURCE_FILE_COLUMN, ColumnChange, Decisions
+from integrations.engines.embedded.column_decisions import ColumnDecisions
 from integrations.engines.embedded.column_types import NULL, parse_type
 from integrations.engines.embedded.parts import INTERNAL_PREFIX
-from integrations.engines.embedded.type_merging import storable, unify, widen
+from integrations.engines.embedded.type_merging import case_collision, storable, unify, widen
 
 RESERVED_COLUMNS = frozenset({SOURCE_FILE_COLUMN, BATCH_ID_COLUMN, RESCUED_DATA_COLUMN})
 MOST_COLUMNS = 5_000
@@ -30,14 +31,23 @@ class TargetColumns:
     that files disagree about become text.
     """
 
-    def __init__(self, existing: Mapping[str, pa.DataType] | None, hints: Sequence[ColumnHint], evolution: SchemaEvolution) -> None:
+    def __init__(
+        self,
+        existing: Mapping[str, pa.DataType] | None,
+        hints: Sequence[ColumnHint],
+        evolution: SchemaEvolution,
+        decisions: Decisions = NO_DECISIONS,
+    ) -> None:
         self.evolution = evolution
         self.creating = existing is None
         self._hints = {hint.column: parse_type(hint.type) for hint in hints}
         self._existing = dict(existing or {})
         self._columns = dict(self._existing)
         self._empty: frozenset[str] = frozenset()
-        self._by_folded_name = {name.casefold(): name for name in self._columns}
+        self._asks = evolution is SchemaEvolution.REQUIRE_APPROVAL
+        self._decisions = ColumnDecisions(self._existing, self._hints, decisions if self._asks else NO_DECISIONS)
+        self._by_folded_name = {name.casefold(): name for name in self._decisions.allowed}
+        self._needed: dict[tuple[ColumnChange, ...], tuple[ColumnChange, ...]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -57,6 +67,25 @@ class TargetColumns:
     @property
     def hints(self) -> Mapping[str, pa.DataType]:
         return self._hints
+
+    @property
+    def asks(self) -> bool:
+        """Whether what a file brings beyond the table's columns is for people to decide."""
+        return self._asks and not self.creating
+
+    @property
+    def decided(self) -> Mapping[str, pa.DataType]:
+        """The table's columns, and those that it may get without anybody being asked."""
+        return self._decisions.allowed
+
+    def needs(self, brings: Mapping[str, pa.DataType]) -> tuple[ColumnChange, ...]:
+        """What somebody has to decide on before a file with these columns can be loaded whole."""
+        if not self.asks:
+            return ()
+        needed = self._decisions.needs(brings)
+        # Thousands of files may bring the same thousands of columns: one tuple for all.
+        with self._lock:
+            return self._needed.setdefault(needed, needed)
 
     def is_new(self, name: str) -> bool:
         return name not in self._existing
@@ -79,20 +108,30 @@ class TargetColumns:
             if other != name:
                 raise ColumnNamesError(f'The columns "{other}" and "{name}" differ only in case, which a table cannot hold: rename one.')
 
+    def check_types(self, types: Mapping[str, pa.DataType]) -> None:
+        """The same for names and types of columns: objects have names inside, too."""
+        self.check_names(list(types))
+        for name, type_ in types.items():
+            for column in (self._columns.get(name), self._decisions.allowed.get(name)):
+                if found := case_collision(type_, column):
+                    one, other = found
+                    message = f'The fields "{one}" and "{other}" in "{name}" differ only in case, which a table cannot hold: rename one.'
+                    raise ColumnNamesError(message)
+
     def offer(self, observed: Mapping[str, pa.DataType]) -> None:
         """Take what a readable file brings, as far as the policy allows. Raises `ColumnNamesError`, and then nothing was taken."""
         with self._lock:
-            self.check_names(list(observed))
+            self.check_types(observed)
             columns = dict(self._columns)
             empty = set(self._empty)
             for name, type_ in observed.items():
                 if name in columns:
                     columns[name] = self._grown(name, columns[name], type_)
-                elif self.takes_new_columns:
-                    taken = None if storable(type_) is None else self._hints.get(name, storable(type_))
-                    if taken is None:
+                elif self.takes_new_columns or name in self._decisions.allowed:
+                    stored = storable(type_)
+                    if stored is None:
                         empty.add(name)
-                    else:
+                    elif (taken := self._taken(name, stored)) is not None:
                         columns[name] = taken
                 elif type_ == NULL:
                     empty.add(name)
@@ -111,9 +150,18 @@ class TargetColumns:
             for name in names:
                 del self._columns[name]
 
+    def _taken(self, name: str, offered: pa.DataType) -> pa.DataType | None:
+        """The type of a new column, None when it was rejected."""
+        if name in self._hints:
+            return self._decisions.accepted(name, self._hints[name])
+        return self._decisions.allowed.get(name) or self._decisions.accepted(name, offered)
+
     def _grown(self, name: str, column: pa.DataType, offered: pa.DataType) -> pa.DataType:
         if name in self._hints:
             return column
+        if self.asks:
+            return self._decisions.grown(name, column, offered)
         if name in self._existing:
             return widen(column, offered) if self.takes_new_columns else column
-        return storable(unify(column, offered)) or column
+        accepted = self._decisions.accepted(name, offered) or NULL
+        return storable(unify(column, accepted)) or column

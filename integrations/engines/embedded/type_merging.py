@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyarrow as pa
 
 from integrations.engines.embedded.column_types import (
@@ -72,31 +74,99 @@ def _decimal_shape(type_: pa.DataType) -> tuple[int, int] | None:
     return (_DIGITS[type_], 0) if type_ in _DIGITS else None
 
 
-def widen(column: pa.DataType, offered: pa.DataType) -> pa.DataType:
-    """A table column's type after a safe promotion towards `offered`; unchanged where there is none.
+Place = tuple[str, ...]
+"""Where inside a column: names of fields, `ELEMENT` for a list's elements, `VALUE` for a map's values; empty for the column itself."""
+ELEMENT, VALUE = "[]", "{}"
+Take = Callable[[Place, pa.DataType], pa.DataType | None]
+"""Which type a place gets, where a new field or a promotion would give it this one; None to leave it as it is."""
+
+
+def _as_offered(_place: Place, type_: pa.DataType) -> pa.DataType:
+    return type_
+
+
+def widen(column: pa.DataType, offered: pa.DataType, take: Take = _as_offered, place: Place = ()) -> pa.DataType:
+    """A table column's type after safe promotions towards `offered`, as far as they are taken; unchanged where there is none.
 
     The promotions are Iceberg's: int to long, float to double, a decimal's precision, new fields of a struct.
     """
-    if column == INT and offered == LONG:
-        return LONG
-    if column == FLOAT and offered == DOUBLE:
-        return DOUBLE
-    if is_decimal(column) and is_decimal(offered) and column.scale == offered.scale:
-        return decimal_of(max(column.precision, offered.precision), column.scale)
+    promoted = _promoted(column, offered)
+    if promoted is not None:
+        return take(place, promoted) or column
     if is_struct(column) and is_struct(offered):
         fields = struct_fields(column)
+        folded = {name.casefold() for name in fields}
         for name, type_ in struct_fields(offered).items():
-            added = storable(type_)
+            at = (*place, name)
             if name in fields:
-                fields[name] = widen(fields[name], type_)
-            elif added is not None:
-                fields[name] = added
+                fields[name] = widen(fields[name], type_, take, at)
+            elif name.casefold() in folded:
+                continue
+            elif (added := storable(type_)) is not None and (taken := take(at, added)) is not None:
+                fields[name] = taken
         return struct_of(fields)
     if is_list(column) and is_list(offered):
-        return pa.list_(widen(column.value_type, offered.value_type))
+        return pa.list_(widen(column.value_type, offered.value_type, take, (*place, ELEMENT)))
     if is_map(column) and is_map(offered):
-        return pa.map_(column.key_type, widen(column.item_type, offered.item_type))
+        return pa.map_(column.key_type, widen(column.item_type, offered.item_type, take, (*place, VALUE)))
     return column
+
+
+def _promoted(column: pa.DataType, offered: pa.DataType) -> pa.DataType | None:
+    """A number's type that holds both, where Iceberg can make it of the column's; None for no change."""
+    if (column, offered) in {(INT, LONG), (FLOAT, DOUBLE)}:
+        return offered
+    if is_decimal(column) and is_decimal(offered) and column.scale == offered.scale and offered.precision > column.precision:
+        return offered
+    return None
+
+
+def case_collision(type_: pa.DataType, column: pa.DataType | None = None) -> tuple[str, str] | None:
+    """Two names of fields of one object that differ in case alone, which no table can hold: in the type, or in it and a column's."""
+    if is_struct(type_):
+        present = struct_fields(column) if column is not None and is_struct(column) else {}
+        folded = {name.casefold(): name for name in present}
+        for name, inner in struct_fields(type_).items():
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                return other, name
+            if found := case_collision(inner, present.get(name)):
+                return found
+    elif is_list(type_):
+        return case_collision(type_.value_type, column.value_type if column is not None and is_list(column) else None)
+    elif is_map(type_):
+        return case_collision(type_.item_type, column.item_type if column is not None and is_map(column) else None)
+    return None
+
+
+def missing_fields(type_: pa.DataType, column: pa.DataType, path: str) -> list[str]:
+    """The fields of a file's type that a column's type does not have, as `path.field`."""
+    if is_struct(type_) and is_struct(column):
+        fields = struct_fields(column)
+        return [
+            missing
+            for name, inner in struct_fields(type_).items()
+            for missing in (missing_fields(inner, fields[name], f"{path}.{name}") if name in fields else [f"{path}.{name}"])
+        ]
+    if is_list(type_) and is_list(column):
+        return missing_fields(type_.value_type, column.value_type, path)
+    if is_map(type_) and is_map(column):
+        return missing_fields(type_.item_type, column.item_type, path)
+    return []
+
+
+def type_at(type_: pa.DataType, place: Place) -> pa.DataType | None:
+    """What a type has at a place inside it, None when there is no such place."""
+    for step in place:
+        if is_list(type_) and step == ELEMENT:
+            type_ = type_.value_type
+        elif is_map(type_) and step == VALUE:
+            type_ = type_.item_type
+        elif is_struct(type_) and step in (fields := struct_fields(type_)):
+            type_ = fields[step]
+        else:
+            return None
+    return type_
 
 
 def stored(type_: pa.DataType) -> pa.DataType:

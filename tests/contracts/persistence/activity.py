@@ -19,9 +19,9 @@ from domain.ports.activity import ActivityLog, Listener, Notifications
 from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import UnitOfWork
 from domain.runs.entities import RunMetrics, RunStatus
-from tests.contracts.persistence.tenant_scope import Victim, a_victim, ports_methods
+from tests.contracts.persistence.tenant_scope import Victim, a_victim, approved, ports_methods
 from tests.contracts.persistence.world import World
-from tests.factories import NOW, a_run, a_schema, a_schema_version, an_ingestion
+from tests.factories import NOW, a_proposal, a_run, a_schema, a_schema_version, an_ingestion
 
 _LONG = 30.0
 """Nobody waits so long who is woken."""
@@ -188,6 +188,15 @@ TELLING: Mapping[str, tuple[Change, ActivityKind]] = {
         lambda tx, v: tx.schema_versions.append(a_schema_version(ingestion_id=v.ingestion.id, version=2, schema=_SCHEMA_2)),
         _K.SCHEMA_CHANGED,
     ),
+    "schema_changes.propose": (
+        lambda tx, v: tx.schema_changes.propose(**a_proposal(v.ingestion.id, run_id=v.run.id)),
+        _K.SCHEMA_CHANGE_PROPOSED,
+    ),
+    "schema_changes.decide": (lambda tx, v: tx.schema_changes.decide(approved(v.change)), _K.SCHEMA_CHANGE_DECIDED),
+    "schema_changes.withdraw_needless": (
+        lambda tx, v: tx.schema_changes.withdraw_needless(v.ingestion.id),
+        _K.SCHEMA_CHANGE_WITHDRAWN,
+    ),
 }
 """Methods that are activity, each with a change that it makes and what that is called."""
 
@@ -196,12 +205,13 @@ SILENT: Mapping[str, frozenset[str]] = {
         {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
-            *("runs.get_active", "runs.hold_running", "files.count_by_status", "batches.get_abandoned"),
+            *("runs.get_active", "runs.hold_running", "runs.get_by_flow_run", "files.count_by_status", "batches.get_abandoned"),
             *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
             "files.rows_of_earlier_versions",
             *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
             *("api_keys.hold_admins", "webhooks.get_by_id", "webhooks.get_outgoing"),
+            *("schema_changes.get_by_id", "schema_changes.get_open", "schema_changes.get_decided"),
         }
     ),
     "the run's own change in the same transaction tells": frozenset(
@@ -214,12 +224,14 @@ SILENT: Mapping[str, frozenset[str]] = {
                 "files.record_discovered",
             ),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),
+            "files.mark_held",
             "files.supersede",
         }
     ),
+    "the run that it is for, or the decision, tells": frozenset({"files.release_held"}),
     "who works on what is nobody's news": frozenset(
         {
-            *("runs.renew_lease", "files.claim", "files.lock_file_for_processing", "files.release"),
+            *("runs.renew_lease", "runs.set_flow_run", "files.claim", "files.lock_file_for_processing", "files.release"),
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),
@@ -251,7 +263,7 @@ class ActivityOfEveryMethodContract:
         [event] = await everything_after(followed.log, place)
         assert event.kind is kind
         assert (event.ingestion_id == victim.ingestion.id) == (method != "ingestions.create")
-        assert (event.run_id is not None) == method.startswith("runs.")
+        assert (event.run_id is not None) == (method.startswith("runs.") or method == "schema_changes.propose")
 
     async def test_what_changes_nothing_is_not_told(self, followed: Followed) -> None:
         world = followed.world
@@ -264,6 +276,7 @@ class ActivityOfEveryMethodContract:
             await tx.ingestions.delete(uuid4())
             await tx.ingestions.finish_reset(ingestion.id, uuid4())
             await tx.runs.update_metrics(uuid4(), RunMetrics(1))
+            await tx.schema_changes.withdraw_needless(ingestion.id)
         assert await everything_after(followed.log, place) == []
 
 

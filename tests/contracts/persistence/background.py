@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -176,6 +176,26 @@ class DirectoryContract:
         others = await due(-20, tenant=world.other)
         assert await world.directory.due_ingestions(NOW, 10) == [others, earlier, now]
         assert await world.directory.due_ingestions(NOW, 1) == [others]
+
+    async def test_all_ingestions_by_id_a_page_at_a_time(self, world: World) -> None:
+        made = [await world.ingestion(), await world.ingestion(tenant=world.other), await world.ingestion()]
+        made.sort(key=lambda ingestion: ingestion.id)
+        assert await world.directory.ingestions(10) == made
+        assert await world.directory.ingestions(2) == made[:2]
+        assert await world.directory.ingestions(2, after=made[1].id) == made[2:]
+
+    async def test_waiting_runs_are_queued_or_cancelling_for_a_while_the_oldest_first(self, world: World) -> None:
+        # On the database's clock, which is not the tests': so far apart that it does not matter.
+        ages = {RunStatus.QUEUED: 3, RunStatus.CANCELLING: 2, RunStatus.RUNNING: 4, RunStatus.SUCCESS: 5}
+        long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+        runs = {
+            status: await world.run(await world.ingestion(), status=status, queued_at=long_ago - timedelta(hours=hours))
+            for status, hours in ages.items()
+        }
+        await world.run(await world.ingestion(), queued_at=datetime(2999, 1, 1, tzinfo=UTC))
+        waiting = [Subject(world.tenant.id, runs[status].id) for status in (RunStatus.QUEUED, RunStatus.CANCELLING)]
+        assert await world.directory.waiting_runs(10, queued_for_seconds=60) == waiting
+        assert await world.directory.waiting_runs(1, queued_for_seconds=60) == waiting[:1]
 
     async def test_lost_runs_are_active_ones_whose_lease_has_expired(self, world: World) -> None:
         async def run(lease_seconds: float, status: RunStatus | None = None) -> Subject:

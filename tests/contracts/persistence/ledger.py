@@ -18,11 +18,13 @@ from domain.relations import ProcessedFileFilter
 from domain.runs.entities import RunStatus
 from domain.states import FILE
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_stored_object, failed, loaded, skipped, stored_objects
+from tests.factories import BUCKET, NOW, a_schema_version, a_stored_object, failed, loaded, needing, skipped, stored_objects
 
-_REACHED = [FileStatus.PENDING, FileStatus.PROCESSING, FileStatus.SUCCESS, FileStatus.FAILED, FileStatus.SKIPPED]
+_REACHED = [FileStatus.PENDING, FileStatus.PROCESSING, FileStatus.SUCCESS, FileStatus.FAILED, FileStatus.SKIPPED, FileStatus.HELD]
 """The statuses that `_file_in` can bring a file to."""
-_OUTCOMES = {FileStatus.SUCCESS: loaded, FileStatus.FAILED: failed, FileStatus.SKIPPED: skipped}
+_OUTCOMES = {FileStatus.SUCCESS: loaded, FileStatus.FAILED: failed, FileStatus.SKIPPED: skipped, FileStatus.HELD: needing}
+CHANGE = uuid4()
+"""For which HELD files wait."""
 
 
 class DiscoveryContract:
@@ -317,6 +319,55 @@ class MarkContract:
         (attempt,) = await world.attempts(file)
         assert (attempt.outcome, attempt.error_message) == (FileStatus.SKIPPED, "the file is empty")
 
+    async def test_mark_held(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        file = await _file_in(world, ingestion, FileStatus.HELD)
+        assert (file.status, file.error_message, file.schema_change_id, file.rows) == (FileStatus.HELD, "it waits", CHANGE, 0)
+        assert (file.retry_count, file.next_retry_at) == (0, None)
+        (attempt,) = await world.attempts(file)
+        assert (attempt.outcome, attempt.error_message) == (FileStatus.HELD, "it waits")
+
+    async def test_what_is_held_is_released_and_says_what_it_waited_for_until_it_is_settled(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        file = await _file_in(world, ingestion, FileStatus.HELD)
+        await _file_in(world, ingestion, FileStatus.FAILED)
+        async with world.begin() as tx:
+            assert await tx.files.release_held(ingestion.id) == 1
+            assert await tx.files.release_held(ingestion.id) == 0
+        (released,) = [other for other in await world.files(ingestion) if other.id == file.id]
+        assert (released.status, released.schema_change_id) == (FileStatus.PENDING, CHANGE)
+        batch, files = await world.claim(ingestion)
+        assert [claimed.schema_change_id for claimed in files] == [CHANGE]
+        await _mark(world, batch, FileStatus.SUCCESS, [loaded(files[0])])
+        (settled,) = [other for other in await world.files(ingestion) if other.id == file.id]
+        assert (settled.status, settled.schema_change_id, settled.error_message) == (FileStatus.SUCCESS, None, None)
+
+    async def test_what_was_held_before_the_newest_columns_is_outdated(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        for version in (1, 2):
+            await _file_in(world, ingestion, FileStatus.HELD)
+            async with world.begin() as tx:
+                assert await tx.files.release_held(ingestion.id, outdated=True) == 0
+                await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=version))
+            async with world.begin() as tx:
+                assert await tx.files.release_held(ingestion.id, outdated=True) == 1
+
+    async def test_a_held_file_is_skipped_by_hand_but_not_retried(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        file = await _file_in(world, ingestion, FileStatus.HELD)
+        async with world.begin() as tx:
+            assert await tx.files.requeue(FileSelection(ids=(file.id,))) == 0
+            assert await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours") == 1
+        (skipped_file,) = await world.files(ingestion)
+        assert (skipped_file.status, skipped_file.error_message, skipped_file.schema_change_id) == (FileStatus.SKIPPED, "not ours", None)
+
+    async def test_new_content_of_a_held_file_is_looked_at(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        file = await _file_in(world, ingestion, FileStatus.HELD)
+        await world.discover(ingestion, [a_stored_object(file.path, etag="other")])
+        (changed,) = await world.files(ingestion)
+        assert (changed.status, changed.schema_change_id, changed.error_message) == (FileStatus.PENDING, None, None)
+
     @pytest.mark.parametrize("status", _OUTCOMES)
     async def test_only_files_in_the_batchs_hands_are_marked(self, world: World, status: FileStatus) -> None:
         ingestion = await world.ingestion()
@@ -400,6 +451,8 @@ async def _mark(
             return await tx.files.mark_success(batch, outcomes, snapshot_id=1)
         if status is FileStatus.SKIPPED:
             return await tx.files.mark_skipped(batch, outcomes)
+        if status is FileStatus.HELD:
+            return await tx.files.mark_held(batch, outcomes, {outcome.file_id: CHANGE for outcome in outcomes})
         return await tx.files.mark_failed(batch, outcomes, max_retries=max_retries, retry_base_seconds=retry_base_seconds)
 
 
@@ -475,10 +528,10 @@ class ByHandContract:
         assert after == (replace(file, status=FileStatus.PENDING, next_retry_at=None) if movable else file)
 
     @pytest.mark.parametrize("status", _REACHED)
-    async def test_pending_and_failed_files_are_skipped_and_no_others(self, world: World, status: FileStatus) -> None:
+    async def test_pending_held_and_failed_files_are_skipped_and_no_others(self, world: World, status: FileStatus) -> None:
         ingestion = await world.ingestion()
         file = await _file_in(world, ingestion, status)
-        movable = status in (FileStatus.PENDING, FileStatus.FAILED)
+        movable = status in (FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED)
         async with world.begin() as tx:
             assert await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours") == movable
         (after,) = await world.files(ingestion)

@@ -36,6 +36,7 @@ from tests.factories import (
     BUCKET,
     NOW,
     a_principal,
+    a_proposal,
     a_schema_version,
     a_stored_object,
     a_webhook,
@@ -43,6 +44,7 @@ from tests.factories import (
     an_event,
     failed,
     loaded,
+    needing,
     skipped,
 )
 
@@ -264,8 +266,11 @@ class EveryPageContract:
                 assert seen == in_order, (order, limit, backward)
 
 
-async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
-    """An ingestion, a run, a file of that and a webhook, each with five children of a kind, some equal in what they are sorted by."""
+async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID, UUID]:
+    """An ingestion, a run, a file of that, a webhook and a schema change, each with five children of a kind.
+
+    Some of these are equal in what they are sorted by.
+    """
     ingestions = [await world.ingestion(created_at=NOW + timedelta(days=number // 2)) for number in range(5)]
     ingestion, runs, webhooks = ingestions[0], [], []
     for number in range(5):
@@ -273,6 +278,7 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
         runs.append(run)
         async with world.begin() as tx:
             await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=number + 1))
+            change = await tx.schema_changes.propose(**a_proposal(ingestion.id))
             key = await tx.api_keys.create(an_api_key(tenant_id=world.tenant.id), bytes([number]) * 32)
             await tx.audit.record(a_principal(world.tenant), "createApiKey", "ApiKey", key.id)
             hook = a_webhook(tenant_id=world.tenant.id, created_at=NOW + timedelta(days=number // 2))
@@ -285,9 +291,14 @@ async def _five_of_each(world: World) -> tuple[UUID, UUID, int, UUID]:
         async with world.begin() as tx:
             await tx.files.mark_failed(batch, [failed(file) for file in files], max_retries=9, retry_base_seconds=0)
             await tx.files.requeue_due_failures(ingestion.id, max_retries=9)
-    return ingestion.id, runs[0].id, files[0].id, webhooks[0].id
+    await world.discover(ingestion, [a_stored_object() for _ in range(5)])
+    batch, held = await world.claim(ingestion)
+    async with world.begin() as tx:
+        await tx.files.mark_held(batch, [needing(file) for file in held[5:]], {file.id: change.id for file in held[5:]})
+    return ingestion.id, runs[0].id, files[0].id, webhooks[0].id, change.id
 
 
-def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID]) -> Any:
+def _parent(relation: Relation[Any], parents: tuple[UUID, UUID, int, UUID, UUID]) -> Any:
     name = relation.link.parent if relation.link else relation.parent
-    return dict(zip(("ingestion_id", "run_id", "file_id", "webhook_id"), parents, strict=True))[name] if name else None
+    kinds = ("ingestion_id", "run_id", "file_id", "webhook_id", "schema_change_id")
+    return dict(zip(kinds, parents, strict=True))[name] if name else None

@@ -82,6 +82,14 @@ class RunRepositoryContract:
             assert await tx.runs.get_scheduled(ingestion.id, NOW + timedelta(hours=1)) is None
             assert await tx.runs.get_scheduled(uuid4(), NOW) is None
 
+    async def test_the_orchestrators_id(self, world: World) -> None:
+        run, other = await world.run(await world.ingestion()), await world.run(await world.ingestion(), flow_run_id="flow 1")
+        async with world.begin() as tx:
+            assert await tx.runs.get_by_flow_run("flow 1") == other
+            assert await tx.runs.get_by_flow_run("flow 2") is None
+            await tx.runs.set_flow_run(run.id, "flow 2")
+            assert await tx.runs.get_by_flow_run("flow 2") == replace(run, flow_run_id="flow 2")
+
     @pytest.mark.scenario(71)
     async def test_get_runs_by_ingestion_from_a_moment_until_before_another(self, world: World) -> None:
         ingestion, hour = await world.ingestion(), timedelta(hours=1)
@@ -147,14 +155,14 @@ class RunRepositoryContract:
     @pytest.mark.scenario(74)
     async def test_update_metrics_adds(self, world: World) -> None:
         run = await world.run(await world.ingestion())
-        delta = RunMetrics(1, 2, 3, 4, 5 * 2**40, 6, 7, 8 * 2**40)
+        delta = RunMetrics(1, 2, 3, 4, 5, 6 * 2**40, 7, 8, 9 * 2**40)
         async with world.begin() as tx:
             await tx.runs.update_metrics(run.id, delta, files_total=10)
             await tx.runs.update_metrics(run.id, delta)
             await tx.runs.update_metrics(run.id, RunMetrics())
         async with world.begin() as tx:
             stored = await tx.runs.get_by_id(run.id)
-        assert stored.metrics == RunMetrics(2, 4, 6, 8, 10 * 2**40, 12, 14, 16 * 2**40)
+        assert stored.metrics == RunMetrics(2, 4, 6, 8, 10, 12 * 2**40, 14, 16, 18 * 2**40)
         assert stored.files_total == 10
         assert replace(stored, **dict.fromkeys(_COUNTERS, 0), files_total=None) == run
 

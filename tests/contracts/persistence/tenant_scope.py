@@ -26,12 +26,14 @@ from domain.ports.webhooks import Attempt
 from domain.relations import AUDIT_EVENTS, WEBHOOKS, AuditEventFilter, NoFilter, Relation
 from domain.runs.entities import Run, RunMetrics, RunStatus
 from domain.runs.totals import RunTotals
+from domain.schema_changes import SchemaChange, SchemaChangeDecision
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
 from tests.contracts.persistence.world import World
 from tests.factories import (
     NOW,
     a_principal,
+    a_proposal,
     a_run,
     a_schedule,
     a_schema_version,
@@ -41,6 +43,7 @@ from tests.factories import (
     an_event,
     failed,
     loaded,
+    needing,
     skipped,
     stored_objects,
 )
@@ -50,7 +53,7 @@ from tests.factories import (
 class Victim:
     """A tenant's rows of every kind: `working` is in the hands of `batch`, whose lease has expired, and is to replace an earlier version;
 
-    `waiting` is PENDING.
+    `waiting` is PENDING, and `change` is a proposal for which `held` waits.
     """
 
     ingestion: Ingestion
@@ -62,6 +65,8 @@ class Victim:
     done: ProcessedFile
     failed: ProcessedFile
     version: SchemaVersion
+    change: SchemaChange
+    held: ProcessedFile
     key: ApiKey
     webhook: Webhook
     pending: WebhookDelivery
@@ -71,6 +76,10 @@ class Victim:
 Call = Callable[[UnitOfWork, Victim], Awaitable[Any]]
 _NOTHING: Any = object()
 """For a call that answers nothing."""
+
+
+def approved(change: SchemaChange) -> SchemaChange:
+    return replace(change, decision=SchemaChangeDecision.APPROVED, decided_at=NOW, decided_by="me", decision_reason="so")
 
 
 async def _own_new_key(tx: UnitOfWork, victim: Victim) -> bool:
@@ -108,6 +117,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "runs.get_active": (lambda tx, v: tx.runs.get_active(v.ingestion.id), None),
     "runs.hold_running": (lambda tx, v: tx.runs.hold_running(v.run.id), False),
     "runs.get_scheduled": (lambda tx, v: tx.runs.get_scheduled(v.ingestion.id, NOW), None),
+    "runs.get_by_flow_run": (lambda tx, v: tx.runs.get_by_flow_run(v.run.flow_run_id), None),
+    "runs.set_flow_run": (lambda tx, v: tx.runs.set_flow_run(v.run.id, "mine"), _NOTHING),
     "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
     "runs.update_metrics": (lambda tx, v: tx.runs.update_metrics(v.run.id, RunMetrics(1), files_total=1), _NOTHING),
@@ -137,6 +148,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.mark_success": (lambda tx, v: tx.files.mark_success(v.batch, [loaded(v.working)], snapshot_id=1), 0),
     "files.mark_failed": (lambda tx, v: tx.files.mark_failed(v.batch, [failed(v.working)], max_retries=3, retry_base_seconds=1), 0),
     "files.mark_skipped": (lambda tx, v: tx.files.mark_skipped(v.batch, [skipped(v.working)]), 0),
+    "files.mark_held": (lambda tx, v: tx.files.mark_held(v.batch, [needing(v.working)], {v.working.id: v.change.id}), 0),
+    "files.release_held": (lambda tx, v: tx.files.release_held(v.ingestion.id), 0),
     "files.release": (lambda tx, v: tx.files.release(v.batch), 0),
     "files.batch_files": (lambda tx, v: tx.files.batch_files(v.batch.id), []),
     "files.count_by_status": (lambda tx, v: tx.files.count_by_status(v.ingestion.id), {}),
@@ -156,6 +169,12 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         lambda tx, v: tx.schema_versions.append(a_schema_version(ingestion_id=v.ingestion.id, version=2)),
         NotFoundError,
     ),
+    "schema_changes.propose": (lambda tx, v: tx.schema_changes.propose(**a_proposal(v.ingestion.id)), NotFoundError),
+    "schema_changes.get_by_id": (lambda tx, v: tx.schema_changes.get_by_id(v.change.id), None),
+    "schema_changes.get_open": (lambda tx, v: tx.schema_changes.get_open(v.ingestion.id), []),
+    "schema_changes.get_decided": (lambda tx, v: tx.schema_changes.get_decided(v.ingestion.id), []),
+    "schema_changes.decide": (lambda tx, v: tx.schema_changes.decide(approved(v.change)), False),
+    "schema_changes.withdraw_needless": (lambda tx, v: tx.schema_changes.withdraw_needless(v.ingestion.id), 0),
     "outbox.add": (lambda tx, v: tx.outbox.add(Topic.RUN, v.run.id), _NOTHING),
     "idempotency_keys.claim": (lambda tx, v: tx.idempotency_keys.claim("create", "key", "mine", uuid4()), None),
     "api_keys.create": (_own_new_key, True),
@@ -208,7 +227,7 @@ class TenantScopeContract:
         victim = await a_victim(world)
         mine, others = world.reader, world.reader_of(world.other.id)
         (trail,) = await world.reader.pages(AUDIT_EVENTS, [None], Window(limit=1, order="NEWEST", filter=AuditEventFilter()))
-        owned = (victim.ingestion, victim.run, victim.working, victim.version, victim.key, victim.webhook, victim.pending)
+        owned = (victim.ingestion, victim.run, victim.working, victim.version, victim.change, victim.key, victim.webhook, victim.pending)
         entities = (*owned, *await world.attempts(victim.done), *(edge.node for edge in trail.edges))
         assert {type(entity) for entity in entities} >= {relation.entity for relation in RELATIONS}
         for entity in entities:
@@ -226,7 +245,7 @@ class TenantScopeContract:
         async with world.begin() as tx:
             await tx.runs.update_status(victim.run.id, RunStatus.SUCCESS, at=NOW)
         whose, ever = [victim.ingestion.id], (NOW - timedelta(days=1), NOW + timedelta(days=1))
-        assert [stats.files for stats in await mine.stats(whose)] == [5]
+        assert [stats.files for stats in await mine.stats(whose)] == [6]
         assert await others.stats(whose) == await others.stats([uuid4()])
         assert [totals.runs for totals in await mine.run_totals(whose, *ever)] == [1]
         assert await others.run_totals(whose, *ever) == [RunTotals()]
@@ -234,7 +253,8 @@ class TenantScopeContract:
 
 def _parent(relation: Relation[Any], victim: Victim) -> Any:
     parent = relation.link.parent if relation.link else relation.parent
-    parents = {"ingestion_id": victim.ingestion, "run_id": victim.run, "file_id": victim.done, "webhook_id": victim.webhook}
+    parents = {"ingestion_id": victim.ingestion, "run_id": victim.run, "file_id": victim.done}
+    parents |= {"webhook_id": victim.webhook, "schema_change_id": victim.change}
     return None if parent is None else parents[parent].id
 
 
@@ -251,21 +271,25 @@ async def a_victim(world: World) -> Victim:
     # Whose data are late at once.
     late = {"schedule": a_schedule(), "policies": Policies(late_after_seconds=0)}
     ingestion = await world.ingestion(status=IngestionStatus.ACTIVE, next_due_at=NOW, **late)
-    run = await world.run(ingestion, started=True, due_at=NOW)
+    run = await world.run(ingestion, started=True, due_at=NOW, flow_run_id="theirs")
     outdated = a_stored_object("changed.json")
     await world.discover(ingestion, [outdated])
     loading, [earlier] = await world.claim(ingestion, run_id=run.id)
     async with world.begin() as tx:
         await tx.files.mark_success(loading, [loaded(earlier)], snapshot_id=1)
-    objects = stored_objects(4)
-    await world.discover(ingestion, objects[:2])
-    settled, (done, bad) = await world.claim(ingestion, files=2, run_id=run.id)
+    objects = stored_objects(5)
+    await world.discover(ingestion, objects[:3])
+    settled, (done, bad, held) = await world.claim(ingestion, files=3, run_id=run.id)
     async with world.begin() as tx:
         reset = Reset(uuid4(), remove_rows=True)
         await tx.ingestions.begin_reset(ingestion.id, reset, generation=1, checkpoint_path="theirs")
         await tx.ingestions.set_table(ingestion.id, uuid4())
         await tx.files.mark_success(settled, [loaded(done)], snapshot_id=1)
         await tx.files.mark_failed(settled, [failed(bad)], max_retries=100, retry_base_seconds=0)
+        change = await tx.schema_changes.propose(**a_proposal(ingestion.id, run_id=run.id))
+        await tx.files.mark_held(settled, [needing(held)], {held.id: change.id})
+        await tx.schema_changes.propose(**a_proposal(ingestion.id))
+        await tx.schema_changes.decide(approved(await tx.schema_changes.propose(**a_proposal(ingestion.id))))
         version = await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id))
         await tx.outbox.add(Topic.RUN, run.id)
         await tx.idempotency_keys.claim("create", "key", "fingerprint", ingestion.id)
@@ -277,10 +301,10 @@ async def a_victim(world: World) -> Victim:
         [pending] = await tx.webhooks.enqueue(an_event(ingestion_id=ingestion.id))
         await tx.ingestions.expect_data(ingestion.id)
     await world.discover(ingestion, [replace(outdated, etag="v2")], changed_files=ChangedFilePolicy.REPLACE)
-    await world.discover(ingestion, objects[2:])
+    await world.discover(ingestion, objects[3:])
     batch, (working,) = await world.claim(ingestion, files=1, run_id=run.id, lease_seconds=0)
-    waiting = (await world.files(ingestion))[3]
-    return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, key, webhook, pending, delivered)
+    waiting = (await world.files(ingestion))[4]
+    return Victim(ingestion, reset, run, batch, working, waiting, done, bad, version, change, held, key, webhook, pending, delivered)
 
 
 async def _everything(world: World, victim: Victim) -> list[Any]:
@@ -292,6 +316,8 @@ async def _everything(world: World, victim: Victim) -> list[Any]:
             await tx.runs.get_runs_by_ingestion(victim.ingestion.id, limit=10),
             await tx.batches.get_by_id(victim.batch.id),
             await tx.schema_versions.latest(victim.ingestion.id),
+            await tx.schema_changes.get_open(victim.ingestion.id),
+            await tx.schema_changes.get_decided(victim.ingestion.id),
             await tx.idempotency_keys.claim("create", "key", "fingerprint", uuid4()),
             await tx.api_keys.get_by_id(victim.key.id),
             await tx.api_keys.hold_admins(),

@@ -44,8 +44,8 @@ async def test_thousands_of_objects_enter_the_ledger_once(bench: Workbench, disc
     keys = [f"in/{n:05}.json" for n in range(1_100)]
     s3_bucket.put_many(keys, b"{}")
     ingestion, run = await start(bench, s3_bucket)
-    assert await discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=1_100)
-    assert await discovery.discover(ingestion, bench.tenant.grants, run) == Discovered()
+    assert (await discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=1_100)
+    assert (await discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered()
     files = await bench.files(ingestion)
     assert [file.path for file in files] == [f"s3://{s3_bucket.name}/{key}" for key in keys]
     assert {(file.status, file.size_bytes) for file in files} == {(FileStatus.PENDING, 2)}
@@ -56,12 +56,12 @@ async def test_the_ledger_follows_what_is_in_the_bucket(bench: Workbench, discov
     for key in ("in/a.json", "in/b.csv", "in/deep er/ü%20.json", "out/x.json"):
         s3_bucket.put(key, b"{}")
     ingestion, run = await start(bench, s3_bucket, glob="**/*.json")
-    assert await discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=2)
+    assert (await discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=2)
     before = {file.path: file.etag for file in await bench.files(ingestion)}
     assert set(before) == {f"s3://{s3_bucket.name}/in/{name}" for name in ("a.json", "deep er/ü%20.json")}
     s3_bucket.put("in/a.json", b'{"a": 1}')
     s3_bucket.put("in/c.json", b"{}")
-    assert await discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=1, changed=1)
+    assert (await discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=1, changed=1)
     changed = next(file for file in await bench.files(ingestion) if file.path.endswith("a.json"))
     assert (changed.size_bytes, changed.etag != before[changed.path]) == (8, True)
 

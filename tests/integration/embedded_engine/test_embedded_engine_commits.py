@@ -194,7 +194,7 @@ async def test_a_batch_that_takes_more_memory_than_there_is_says_so(
 async def test_rows_that_are_lost_on_the_way_are_noticed_before_the_commit(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.land("a.json", lines({"id": 1}, {"id": 2}))
     statement = Loading.statement
-    monkeypatch.setattr(Loading, "statement", lambda self: f"SELECT * FROM ({statement(self)}) LIMIT 1")
+    monkeypatch.setattr(Loading, "statement", lambda self, **asked: f"SELECT * FROM ({statement(self, **asked)}) LIMIT 1")
 
     with pytest.raises(RowsLostError, match="2 rows were read, but 1 were written"):
         await bench.load()

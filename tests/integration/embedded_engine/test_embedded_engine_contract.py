@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.contracts.engine_approval_contract import EngineApprovalContract
 from tests.contracts.engine_contract import EngineContract
 from tests.contracts.replacing import ReplacingContract
 
 
-class TestEmbeddedEngine(EngineContract):
+class TestEmbeddedEngine(EngineContract, EngineApprovalContract):
     pass
 
 

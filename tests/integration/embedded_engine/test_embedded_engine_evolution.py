@@ -258,6 +258,17 @@ async def test_the_rescue_column_is_added_when_it_is_first_wanted(bench: EngineB
     assert bench.columns() == {"id": "long"}
 
 
+async def test_the_rescue_column_stays_when_it_is_not_wanted_any_more(bench: EngineBench) -> None:
+    bench.land("a.json", lines({"id": 1, "x": 1}))
+    await bench.load("a.json", evolution=SchemaEvolution.RESCUE)
+    bench.land("b.json", lines({"id": 2, "y": 2}))
+
+    outcome = (await bench.load("b.json"))["b.json"]
+
+    assert outcome.status is OutcomeStatus.LOADED
+    assert bench.rows("id", "y", "_rescued_data") == [(1, None, None), (2, 2, None)]
+
+
 async def test_column_names_of_any_kind_are_kept(bench: EngineBench) -> None:
     names = ["with space", 'quote"d', "it's", "ünï", "a.b", "select", "1st", "{x}", "back\\slash", "-"]
     bench.land("a.json", lines({name: number for number, name in enumerate(names)}))

@@ -18,6 +18,7 @@ from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import FileAttempt, FileStatus, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange
 from domain.schema_versions import SchemaVersion
 from domain.tenants import Role
 from graphql_api.operations.authorization import NODE_ROLES, Follow
@@ -25,8 +26,8 @@ from graphql_api.operations.roles import operation_roles
 from graphql_api.relay.ids import KINDS, encode_id
 from graphql_api.schema import schema
 from persistence.mapping import values_of
-from persistence.tables import file_attempts, metadata, processed_files, runs, schema_versions
-from tests.factories import a_schema_version
+from persistence.tables import file_attempts, metadata, processed_files, runs, schema_changes, schema_versions
+from tests.factories import a_schema_change, a_schema_version
 from tests.fixtures.api import Answer, Api, Client
 from tests.fixtures.streams import events, socket
 from tests.integration.graphql_api.test_reads import fill
@@ -51,14 +52,17 @@ async def victim(api: Api) -> Victim:
     [ingestion] = await fill(api, admin, parents=1)
     made = await admin.data('mutation { createApiKey(input: {name: "made", role: ADMIN}) { ... on CreatedApiKey { apiKey { id } } } }')
     version = a_schema_version(tenant_id=admin.tenant.id, ingestion_id=ingestion.id)
+    change = a_schema_change(tenant_id=admin.tenant.id, ingestion_id=ingestion.id)
     async with api.database.begin() as connection:
         await connection.execute(insert(schema_versions).values(values_of(version, without=("id",))))
+        await connection.execute(insert(schema_changes).values(values_of(change)))
         failed = select(processed_files.c.id).where(processed_files.c.status == FileStatus.FAILED)
         keys: dict[type, Any] = {
             Ingestion: ingestion.id,
             Run: await connection.scalar(select(runs.c.id).where(runs.c.tenant_id == admin.tenant.id).limit(1)),
             ProcessedFile: await connection.scalar(failed),
             FileAttempt: await connection.scalar(select(file_attempts.c.id).limit(1)),
+            SchemaChange: change.id,
             SchemaVersion: await connection.scalar(select(schema_versions.c.id)),
         }
     url, events = "https://receiver.example/", "[RUN_FAILED]"

@@ -13,11 +13,12 @@ from datetime import timedelta
 from graphql import GraphQLObjectType, get_named_type, is_leaf_type
 from sqlalchemy import insert, update
 
+from domain.ledger.entities import FileStatus
 from domain.runs.entities import RunStatus
 from graphql_api.schema import schema
 from persistence.mapping import values_of
-from persistence.tables import file_attempts, ingestions, processed_files, runs, schema_versions, webhooks
-from tests.factories import NOW, a_run, a_schema_version, a_webhook, an_event
+from persistence.tables import file_attempts, ingestions, processed_files, runs, schema_changes, schema_versions, webhooks
+from tests.factories import NOW, a_run, a_schema_change, a_schema_version, a_webhook, an_event
 from tests.fixtures.api import Api, Client
 from tests.fixtures.statements import Statements
 from tests.integration.graphql_api.test_reads import fill
@@ -40,6 +41,8 @@ ROUTES: Mapping[str, tuple[str, int]] = {
     "ProcessedFileConnection": ("ingestions(first: $first) { nodes { files(first: 1) { %s } } }", 2),
     "FileAttempt": ("ingestions(first: $first) { nodes { files(first: 1) { nodes { attempts(first: 1) { nodes { %s } } } } } }", 3),
     "FileAttemptConnection": ("ingestions(first: $first) { nodes { files(first: 1) { nodes { attempts(first: 1) { %s } } } } }", 3),
+    "SchemaChange": ("ingestions(first: $first) { nodes { schemaChanges(first: 1) { nodes { %s } } } }", 2),
+    "SchemaChangeConnection": ("ingestions(first: $first) { nodes { schemaChanges(first: 1) { %s } } }", 2),
     "SchemaVersion": ("ingestions(first: $first) { nodes { schemaVersions(first: 1) { nodes { %s } } } }", 2),
     "SchemaVersionConnection": ("ingestions(first: $first) { nodes { schemaVersions(first: 1) { %s } } }", 2),
 }
@@ -60,18 +63,24 @@ EXPECTED: Mapping[str, int] = {
     "Ingestion.files": 1,
     "Ingestion.lastRun": 1,
     "Ingestion.runs": 1,
+    "Ingestion.schemaChanges": 1,
     "Ingestion.schemaVersions": 1,
     "Ingestion.stats": 1,
     "IngestionConnection.totalCount": 1,
     "ProcessedFile.attempts": 1,
     "ProcessedFile.ingestion": 1,
     "ProcessedFile.run": 1,
+    "ProcessedFile.schemaChange": 1,
     "ProcessedFileConnection.totalCount": 1,
     "Run.actualCost": 2,
     "Run.files": 1,
     "Run.ingestion": 1,
     "Run.retryOf": 1,
     "RunConnection.totalCount": 1,
+    "SchemaChange.heldFiles": 1,
+    "SchemaChange.ingestion": 1,
+    "SchemaChange.run": 1,
+    "SchemaChangeConnection.totalCount": 1,
     "SchemaVersion.run": 1,
     "SchemaVersionConnection.totalCount": 1,
     "Webhook.deliveries": 1,
@@ -138,10 +147,15 @@ async def _fill(api: Api, client: Client) -> None:
         a_run(tenant_id=client.tenant.id, ingestion_id=ingestion.id, queued_at=NOW - timedelta(days=1), ended_at=NOW) for ingestion in made
     ]
     versions = [a_schema_version(tenant_id=client.tenant.id, ingestion_id=run.ingestion_id, run_id=run.id) for run in referred]
+    changes = [a_schema_change(tenant_id=client.tenant.id, ingestion_id=run.ingestion_id, run_id=run.id) for run in referred]
     hooks = [a_webhook(tenant_id=client.tenant.id, ingestion_id=ingestion.id) for ingestion in made]
     async with api.database.begin() as connection:
         await connection.execute(insert(runs), [values_of(run) | {"status": RunStatus.CANCELLED} for run in referred])
         await connection.execute(insert(schema_versions), [values_of(version, without=("id",)) for version in versions])
+        await connection.execute(insert(schema_changes), [values_of(change) for change in changes])
+        for change in changes:
+            held = {"status": FileStatus.HELD, "schema_change_id": change.id}
+            await connection.execute(update(processed_files).where(processed_files.c.ingestion_id == change.ingestion_id).values(held))
         await connection.execute(insert(webhooks), [values_of(hook) | {"secret": b"sealed"} for hook in hooks])
         for run in referred:
             newer = (runs.c.ingestion_id == run.ingestion_id, runs.c.id != run.id)

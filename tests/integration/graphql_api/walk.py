@@ -62,6 +62,7 @@ ID_KINDS: Mapping[str, tuple[str, ...]] = {
     "ClearProcessedFilesInput.ingestionId": ("Ingestion",),
     "RunIngestionInput.ingestionId": ("Ingestion",),
     "RetryRunInput.runId": ("Run",),
+    "DecideSchemaChangeInput.id": ("SchemaChange",),
     "RetryFilesInput.ids": ("ProcessedFile",),
     "RetryFilesInput.ingestionId": ("Ingestion",),
     "SkipFilesInput.ids": ("ProcessedFile",),

@@ -61,7 +61,7 @@ async def test_what_waits_is_told_across_tenants_in_one_statement(
         tenant=mine.tenant_id,
     )
     statements.watch(database)
-    async with background_ownership(database_url):
+    async with background_ownership(database_url, patience_seconds=60):
         with statements.exactly(1):
             told = await read_backlog(database)
     assert (told.pending, told.waiting_for_retry, told.outbox_entries, told.background_owned) == (5, 4, 4, True)

@@ -45,7 +45,7 @@ class Outbox:
         self._unit_of_work = FakeUnitOfWorkFactory(database)
         self._tenant_id = tenant_id
         self._ended = asyncio.Event()
-        self.work = OutboxWork(self.directory, lanes, free=self._ended.set)
+        self.work = OutboxWork(self.directory, lanes, free=self._ended.set, visible_after_seconds=60)
 
     async def add(self, *subjects: tuple[Topic, UUID]) -> None:
         async with self._unit_of_work(self._tenant_id) as tx:

@@ -105,10 +105,10 @@ class TestDiscovery:
         bench.land(*(f"{n:05}" for n in range(6_000)))
         ingestion = await bench.ingestion()
         run = await a_running_run(bench, ingestion)
-        assert await bench.discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=6_000)
-        assert await bench.discovery.discover(ingestion, bench.tenant.grants, run) == Discovered()
+        assert (await bench.discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=6_000)
+        assert (await bench.discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered()
         bench.land("new", "00000", content=b"changed")
-        assert await bench.discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=1, changed=1)
+        assert (await bench.discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=1, changed=1)
         assert (await a_run_of(bench, run)).files_discovered == 6_002
         assert set((await bench.statuses(ingestion)).values()) == {FileStatus.PENDING}
 
@@ -122,7 +122,7 @@ class TestDiscovery:
         known = len(await bench.files(ingestion))
         assert known == (await a_run_of(bench, run)).files_discovered > 0
         bench.stores.listing_failure = None
-        assert await bench.discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=6_000 - known)
+        assert (await bench.discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=6_000 - known)
 
     async def test_names_that_cannot_be_stored_are_left_out(
         self, bench: Workbench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -132,7 +132,7 @@ class TestDiscovery:
         run = await a_running_run(bench, ingestion)
         objects = [a_stored_object(name) for name in ("a", *odd, "ü")]
         monkeypatch.setattr(bench.stores, "open", lambda *_: _Listing(objects))
-        assert await bench.discovery.discover(ingestion, bench.tenant.grants, run) == Discovered(new=2)
+        assert (await bench.discovery.discover(ingestion, bench.tenant.grants, run)).found == Discovered(new=2)
         assert list(await bench.statuses(ingestion)) == ["a", "ü"]
         assert "3 files have paths that cannot be stored" in caplog.text
 

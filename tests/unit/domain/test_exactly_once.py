@@ -202,7 +202,9 @@ class ExactlyOnce(RuleBasedStateMachine):
             await self.bench.pipeline.prepare(run, self.ingestion)
 
         self.do(prepare())
-        assert self.ingestion.destination.key not in self.bench.engine.tables
+        # A table that a lost worker has made, and nobody has marked anything in, may stay; it is empty.
+        table = self.bench.engine.tables.get(self.ingestion.destination.key)
+        assert table is None or not any(snapshot.rows for snapshot in table.snapshots)
         # What was forgotten took its attempts along, and left the counters of its runs.
         self.before = self._counted_by_runs() - self._attempted()
 

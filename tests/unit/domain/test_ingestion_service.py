@@ -9,9 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from domain.errors import ConflictError, ConflictReason, NotFoundError, ValidationError
+from domain.errors import ConflictError, ConflictReason, NotFoundError, UnsupportedError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import Ingestion, IngestionStatus, Schedule
+from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, Schedule
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.service import IngestionService
 from domain.ports.object_store import SourceUnavailableError
@@ -253,3 +253,15 @@ class _Firing:
 async def _assert_nothing_stored(service: IngestionService, me: Principal, bench: Workbench) -> None:
     assert await service.list_ingestions(me) == []
     assert await outbox(bench) == []
+
+
+async def test_spark_and_approvals_do_not_go_together_yet(bench: Workbench, me: Principal) -> None:
+    bench.stores.add_location(BUCKET)
+    service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, Checkpoints("s3://checkpoints/root/"), list(EngineType))
+    refused = pytest.raises(UnsupportedError, match=r"^the SPARK engine does not work with REQUIRE_APPROVAL yet; the EMBEDDED one does$")
+
+    with refused:
+        await create(service, me, execution={"engine": "SPARK"}, policies={"schema_evolution": "REQUIRE_APPROVAL"})
+    ingestion = await create(service, me, execution={"engine": "SPARK"})
+    with refused:
+        await update(service, me, ingestion, policies={"schema_evolution": "REQUIRE_APPROVAL"})

@@ -197,7 +197,7 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            ("schema_evolution", "REQUIRE_APPROVAL"), ("schema_evolution", "x"), ("changed_files", "x"),
+            ("schema_evolution", "x"), ("changed_files", "x"),
             ("bad_rows", "IGNORE"), ("max_file_retries", -1), ("max_file_retries", 101), ("max_files_per_run", 0),
             ("max_files_per_run", 10**7 + 1), ("max_bytes_per_run", 0), ("max_bytes_per_run", 2**63), ("timeout_seconds", 0),
             ("timeout_seconds", 10**9), ("max_file_retries", None), ("timeout_seconds", 1.5),

@@ -22,7 +22,7 @@ def test_metrics_add_up_field_by_field(parts: list[RunMetrics]) -> None:
     total = sum(parts, RunMetrics())
     for name in _FIELDS:
         assert getattr(total, name) == sum(getattr(part, name) for part in parts)
-    assert total.files_settled == sum(part.files_processed + part.files_failed + part.files_skipped for part in parts)
+    assert total.files_settled == sum(part.files_processed + part.files_failed + part.files_skipped + part.files_held for part in parts)
 
 
 @pytest.mark.scenario(139)

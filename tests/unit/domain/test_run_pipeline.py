@@ -55,6 +55,9 @@ class TestVerdict:
             (RunMetrics(files_processed=1, files_failed=1), RunStatus.PARTIAL),
             (RunMetrics(files_skipped=1, files_failed=1), RunStatus.PARTIAL),
             (RunMetrics(files_failed=2), RunStatus.FAILED),
+            (RunMetrics(files_held=2), RunStatus.PARTIAL),
+            (RunMetrics(files_processed=1, files_held=1), RunStatus.PARTIAL),
+            (RunMetrics(files_failed=1, files_held=1), RunStatus.PARTIAL),
         ],
     )
     def test_a_run_ends_as_its_files_did(self, metrics: RunMetrics, status: RunStatus) -> None:
@@ -62,6 +65,9 @@ class TestVerdict:
 
     def test_failures_are_counted_for_a_person(self) -> None:
         assert verdict(RunMetrics(files_processed=3, files_failed=2))[1] == "2 of 5 files failed; each file says why"
+        assert verdict(RunMetrics(files_processed=3, files_held=1))[1] == "1 of 4 files wait for schema changes to be approved"
+        both = "1 of 3 files failed; each file says why; 2 of 3 files wait for schema changes to be approved"
+        assert verdict(RunMetrics(files_failed=1, files_held=2))[1] == both
 
 
 class TestToTheEnd:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -149,3 +149,89 @@ class TestBySchedule:
             await scheduled(bench)
         assert await service.fire_due_schedules(bench.directory, limit=2) == 2
         assert await service.fire_due_schedules(bench.directory, limit=2) == 1
+
+
+class TestByTheOrchestrator:
+    """Executions that it begins by itself: fired by its own schedules, or started by hand where it is looked at."""
+
+    async def asked(self, service: RunService, ingestion: Ingestion, flow_run: str = "flow 1", due_at: datetime | None = NOW) -> Run | None:
+        return await service.run_for_orchestrator(Subject(ingestion.tenant_id, ingestion.id), flow_run, due_at=due_at)
+
+    async def test_a_firing_makes_a_run_with_the_orchestrators_id(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        run = await self.asked(service, ingestion)
+        assert run is not None
+        assert (run.trigger, run.due_at, run.status, run.flow_run_id) == (RunTrigger.SCHEDULED, NOW, RunStatus.QUEUED, "flow 1")
+        assert await runs_of(bench, ingestion) == [run]
+        assert (await bench.stored(ingestion)).next_due_at == NOW + HOUR
+        # It is being executed already: nobody has to be told.
+        assert await bench.directory.take_outbox(10, visible_after_seconds=60) == []
+
+    async def test_one_run_for_one_id_however_often_it_comes(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        runs = await asyncio.gather(*(self.asked(service, ingestion) for _ in range(5)))
+        assert [run.id for run in runs if run] == [runs[0].id] * 5
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            await tx.runs.update_status(runs[0].id, RunStatus.RUNNING, at=NOW)
+        assert await self.asked(service, ingestion) is None
+        assert len(await runs_of(bench, ingestion)) == 1
+
+    async def test_one_run_for_one_moment_whoever_fires(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        assert await service.fire_due_schedules(bench.directory) == 1
+        (fired,) = await runs_of(bench, ingestion)
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            await tx.runs.update_status(fired.id, RunStatus.CANCELLED, at=NOW)
+        assert await self.asked(service, ingestion) is None
+        assert len(await runs_of(bench, ingestion)) == 1
+
+    @pytest.mark.parametrize("status", [status for status in IngestionStatus if status is not IngestionStatus.ACTIVE])
+    async def test_what_is_not_active_is_not_fired(self, service: RunService, bench: Workbench, status: IngestionStatus) -> None:
+        ingestion = await scheduled(bench, status=status)
+        assert await self.asked(service, ingestion) is None
+        by_hand = await self.asked(service, ingestion, "flow 2", due_at=None)
+        assert (by_hand is not None) == (status in RUNNABLE)
+        assert by_hand is None or (by_hand.trigger, by_hand.due_at) == (RunTrigger.MANUAL, None)
+
+    async def test_of_firings_that_nobody_answered_the_last_makes_the_run(self, service: RunService, bench: Workbench) -> None:
+        ingestion = await scheduled(bench)
+        assert await self.asked(service, ingestion, "flow 1", NOW - 2 * HOUR) is None
+        assert await self.asked(service, ingestion, "flow 2", NOW - HOUR) is None
+        assert (await self.asked(service, ingestion, "flow 3", NOW)) is not None
+
+    async def test_nothing_beside_an_active_run_nor_without_an_ingestion_or_a_schedule(
+        self, service: RunService, me: Principal, bench: Workbench
+    ) -> None:
+        ingestion, unscheduled = await scheduled(bench), await scheduled(bench, schedule=None)
+        by_hand = await ask(service, me, ingestion.id)
+        assert await self.asked(service, ingestion) is None
+        assert await self.asked(service, unscheduled) is None
+        assert await runs_of(bench, ingestion) == [by_hand]
+        assert await service.run_for_orchestrator(Subject(bench.tenant.id, uuid4()), "flow 9", due_at=None) is None
+
+    async def test_another_tenants_ingestion_is_not_there(self, service: RunService, bench: Workbench) -> None:
+        stranger = await bench.directory.ensure_tenant(a_tenant())
+        ingestion = await scheduled(bench)
+        assert await service.run_for_orchestrator(Subject(stranger.id, ingestion.id), "flow 1", due_at=NOW) is None
+        assert await runs_of(bench, ingestion) == []
+
+
+class TestCancelling:
+    @pytest.mark.parametrize(("before", "after"), [(RunStatus.QUEUED, RunStatus.CANCELLED), (RunStatus.RUNNING, RunStatus.CANCELLING)])
+    async def test_the_orchestrator_is_told_and_may_be_asked_instead(
+        self, service: RunService, me: Principal, bench: Workbench, before: RunStatus, after: RunStatus
+    ) -> None:
+        here, there = [await bench.queue(await bench.ingestion()) for _ in range(2)]
+        for subject in (here, there):
+            async with bench.unit_of_work(bench.tenant.id) as tx:
+                if before is RunStatus.RUNNING:
+                    await tx.runs.update_status(subject.id, RunStatus.RUNNING, at=NOW)
+        assert (await service.cancel_run(me, here.id)).status is after
+        (entry,) = await bench.directory.take_outbox(10, visible_after_seconds=60)
+        assert (entry.topic, entry.subject) == (Topic.RUN, here)
+        cancelled = await service.cancel_in_orchestrator(there)
+        assert cancelled is not None
+        assert cancelled.status is after
+        assert await service.cancel_in_orchestrator(there) is None
+        assert await service.cancel_in_orchestrator(Subject(bench.tenant.id, uuid4())) is None
+        assert await bench.directory.take_outbox(10, visible_after_seconds=60) == []

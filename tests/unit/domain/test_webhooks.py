@@ -16,21 +16,35 @@ import pytest
 
 from domain.errors import LimitExceededError, NotFoundError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
+from domain.ingestions.entities import Ingestion, IngestionStatus, Policies, SchemaEvolution
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.service import IngestionService
 from domain.notifications.announcing import announce
 from domain.notifications.delivery import TYPES, DeliveryService, DeliverySettings
 from domain.notifications.entities import DeliveryStatus, Webhook, WebhookDelivery, WebhookEvent
-from domain.notifications.events import NAMED_COLUMNS, data_late, ingestion_failed, run_ended, schema_changed
+from domain.notifications.events import NAMED_COLUMNS, data_late, ingestion_failed, run_ended, schema_change_proposed, schema_changed
 from domain.notifications.lateness import LatenessService
 from domain.notifications.service import MOST_WEBHOOKS, WebhookCreate, WebhookService
+from domain.ports.engine import ColumnChange
 from domain.ports.telemetry import DeliveryOutcome, NoTelemetry
 from domain.ports.unit_of_work import Subject, Topic
 from domain.ports.webhooks import DeliveryError
 from domain.runs.entities import Run, RunStatus
 from domain.schema_versions import SchemaDiff
-from tests.factories import BUCKET, NOW, a_create_input, a_principal, a_run, a_schedule, a_schema, a_schema_version, an_event, an_ingestion
+from tests.factories import (
+    BUCKET,
+    NOW,
+    a_create_input,
+    a_principal,
+    a_run,
+    a_schedule,
+    a_schema,
+    a_schema_change,
+    a_schema_version,
+    an_event,
+    an_ingestion,
+    new_columns,
+)
 from tests.fakes.database import FakeDatabase
 from tests.fakes.webhooks import FakeSeal, FakeSender
 from tests.workbench import Workbench
@@ -421,6 +435,35 @@ def test_of_many_columns_some_are_told() -> None:
     assert schema["changed"] == [{"name": "id", "before": "int", "after": "long"}]
     few = a_schema_version(schema=a_schema("id"))
     assert schema_changed(an_ingestion(), few).data["schema"]["complete"] is True
+
+
+def test_a_proposed_schema_change_is_told_with_what_it_would_add() -> None:
+    change = a_schema_change(changes=(*new_columns("extra: string"), ColumnChange("n", "int", "long")), example_path="s3://b/x")
+    event = schema_change_proposed(an_ingestion(name="events"), change)
+    assert (event.kind, event.at, event.run_id) == (_K.SCHEMA_CHANGE_PROPOSED, change.proposed_at, change.run_id)
+    assert event.data == {
+        "ingestion": {"name": "events"},
+        "schema": {
+            "added": [{"name": "extra", "type": "string"}],
+            "removed": [],
+            "changed": [{"name": "n", "before": "int", "after": "long"}],
+            "complete": True,
+            "examplePath": "s3://b/x",
+        },
+    }
+
+
+async def test_a_schema_change_is_told_once_when_it_is_proposed(desk: Desk) -> None:
+    asking = Policies(schema_evolution=SchemaEvolution.REQUIRE_APPROVAL)
+    ingestion = await desk.bench.ingestion(policies=asking)
+    desk.bench.land("a")
+    await desk.bench.execute(ingestion)
+    await desk.create(_K.SCHEMA_CHANGE_PROPOSED)
+    for path in desk.bench.land("b", "c"):
+        desk.bench.engine.needing[path] = new_columns("extra")[0]
+    run = await desk.bench.execute(ingestion)
+    assert run.files_held == 2
+    assert await told(desk) == [(_K.SCHEMA_CHANGE_PROPOSED, run.id)]
 
 
 def test_bodies_stay_small() -> None:

@@ -10,6 +10,7 @@ from tests.contracts.persistence.ingestions import IngestionRepositoryContract
 from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
 from tests.contracts.persistence.reader import EveryPageContract, NodesContract, PagesContract
 from tests.contracts.persistence.runs import RunRepositoryContract
+from tests.contracts.persistence.schema_changes import SchemaChangeRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
 from tests.contracts.persistence.tenant_scope import TenantScopeContract
 from tests.contracts.persistence.versions import VersionContract
@@ -93,6 +94,10 @@ class TestStats(StatsContract):
 
 
 class TestRunTotals(RunTotalsContract):
+    pass
+
+
+class TestSchemaChanges(SchemaChangeRepositoryContract):
     pass
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from integrations.engines.embedded.column_types import UnsupportedTypeError, canonical, describe, parse_type, sql_type
+from integrations.engines.embedded.column_types import UnsupportedTypeError, canonical, describe, parse_type, sql_type, struct_of
 from integrations.engines.embedded.type_merging import storable, unify, widen
 
 LONG, DOUBLE, STRING, NULL = pa.int64(), pa.float64(), pa.string(), pa.null()
@@ -23,6 +25,34 @@ LONG, DOUBLE, STRING, NULL = pa.int64(), pa.float64(), pa.string(), pa.null()
 def test_a_type_is_read_and_written_in_icebergs_notation(text: str, sql: str) -> None:
     assert describe(parse_type(text)) == text
     assert sql_type(parse_type(text)) == sql
+
+
+_names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=6)
+_types = st.recursive(
+    st.sampled_from([LONG, DOUBLE, STRING, pa.int32(), pa.timestamp("us", "UTC"), pa.decimal128(10, 2), pa.uuid()]),
+    lambda inner: (
+        st.builds(pa.list_, inner)
+        | st.builds(lambda value: pa.map_(STRING, value), inner)
+        | st.builds(struct_of, st.dictionaries(_names, inner, min_size=1, max_size=3))
+    ),
+    max_leaves=6,
+)
+
+
+@given(_types)
+def test_whatever_its_fields_are_called_a_type_is_read_as_it_was_written(type_: pa.DataType) -> None:
+    assert parse_type(describe(type_)) == type_
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (["plain", "with space", "a.b", "ünï"], "struct<plain: long, with space: long, a.b: long, ünï: long>"),
+        (["a:b", "c, d", "<e>", " f", 'g"h', ""], 'struct<"a:b": long, "c, d": long, "<e>": long, " f": long, "g""h": long, "": long>'),
+    ],
+)
+def test_names_that_would_be_misread_stand_in_quotes(names: list[str], text: str) -> None:
+    assert describe(struct_of(dict.fromkeys(names, LONG))) == text
 
 
 @pytest.mark.parametrize("text", ["int8", "", "decimal(39, 0)", "decimal(2, 3)", "list<>", "map<string>", "struct<a>", "list<long"])

@@ -65,7 +65,7 @@ def a_target(columns: dict[str, pa.DataType] | None = None) -> TargetColumns:
 def quickly(data: bytes) -> pa.Table:
     schema = quick_schema(COLUMNS, frozenset())
     assert schema is not None
-    return parse_clean([Block(LoadFile(0, "", len(data), Path()), data)], schema, ignore_unknown=False)
+    return parse_clean([Block(LoadFile(0, "", len(data), Path()), data)], schema, check_unknown=None)
 
 
 def carefully(data: bytes) -> pa.Table:
@@ -124,7 +124,7 @@ def test_rows_go_to_the_file_whose_line_they_are() -> None:
         Block(LoadFile(5, "", 0, Path()), b'{"i": 4}\r\n{"i": 5}\r\n{"i": 6}\r\n'),
     ]
 
-    table = parse_clean(blocks, schema, ignore_unknown=False)
+    table = parse_clean(blocks, schema, check_unknown=None)
 
     assert table.column("i").to_pylist() == [1, 2, 3, 4, 5, 6]
     assert table.column("__autoloader_file").to_pylist() == [7, 7, 3, 5, 5, 5]
@@ -139,3 +139,15 @@ def test_a_survey_says_what_a_file_brings() -> None:
     assert (found.rows, found.bad_lines, found.cut_short) == (3, 1, False)
     assert found.first_problem == found.last_problem
     assert (found.first_problem or "").startswith("Line 4: ")
+
+
+@pytest.mark.parametrize("bad", [b"<html>\n", b'["i", 1]\n', b'{"i": 1\n', b'{"i": 1}\n\n', b'{"s": "\xff"}\n'])
+def test_who_is_plainly_not_clean_is_named(bad: bytes) -> None:
+    """So that the others can be read together at once."""
+    schema = quick_schema({"i": pa.int64(), "s": pa.string()}, frozenset())
+    assert schema is not None
+    contents = [b'{"i": 1}\n{"i": 2}\n', bad, b'{"i": 3}\n', bad, b'{"i": 4}\r\n']
+    files = [LoadFile(index, f"{index}.json", len(content), Path()) for index, content in enumerate(contents)]
+    with pytest.raises(NotCleanError) as raised:
+        parse_clean([Block(file, content) for file, content in zip(files, contents, strict=True)], schema, check_unknown=None)
+    assert raised.value.bad == [1, 3]

@@ -1,0 +1,80 @@
+"""What the cells of the matrix are made with, and how they run: several at once, for most of a cell is waiting for a lease to expire."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.workers import Workers
+from tests.chaos.world import Outcome, World, world
+from tests.fixtures.s3_server import S3Bucket
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell, done."""
+
+    fault: str
+    step: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Bench:
+    workers: Workers
+    place: Path
+    new_database: Callable[[], AbstractContextManager[str]]
+    """A migrated database on the session's server, for as long as the block runs; its URL."""
+    new_bucket: Callable[[], AbstractContextManager[S3Bucket]]
+    own_postgres: Callable[[], Any]
+    """A server that may be killed: an asynchronous context manager of `OwnPostgres`."""
+
+    @asynccontextmanager
+    async def world(self, name: str, *, database_url: str | None = None, **options: Any) -> AsyncIterator[World]:
+        place = self.place / re.sub(r"\W+", "-", name)
+        if database_url is not None:
+            async with world(self.workers, place, database_url, **options) as made:
+                yield made
+            return
+        with self.new_database() as url:
+            async with world(self.workers, place, url, **options) as made:
+                yield made
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`do` may be several rows, of what one fault does to several runs at once."""
+
+    fault: str
+    step: str
+    do: Callable[[Bench], Awaitable[Outcome | dict[str, Outcome]]]
+
+    async def rows(self, bench: Bench) -> list[Row]:
+        try:
+            found = await self.do(bench)
+        except Exception as error:
+            error.add_note(f"in the cell: {self.fault}, {self.step}")
+            raise
+        return [Row(self.fault, step, outcome) for step, outcome in (found if isinstance(found, dict) else {self.step: found}).items()]
+
+
+async def fill(bench: Bench, cells: Iterable[Cell]) -> list[Row]:
+    """Raises what the first cell to fail raises, once all have ended."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(cell: Cell) -> list[Row]:
+        async with slots:
+            return await cell.rows(bench)
+
+    done = await asyncio.gather(*(one(cell) for cell in cells), return_exceptions=True)
+    for result in done:
+        if isinstance(result, BaseException):
+            raise result
+    return [row for result in done if not isinstance(result, BaseException) for row in result]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from autoloader.flow_services import flow_services
+from autoloader.flows import run_ingestion_flow
+from integrations.prefect.service import PrefectService
+from integrations.prefect.worker import WarmWorker
+from tests.fixtures.prefect_server import Prefect, flow_services_of, prefect, prefect_server
+from tests.integration.domain.conftest import bench
+from tests.workbench import Workbench
+
+__all__ = ["bench", "prefect", "prefect_server"]
+
+
+@pytest.fixture
+async def service(prefect: Prefect, bench: Workbench) -> AsyncIterator[PrefectService]:
+    service = prefect.service(bench)
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+def working(prefect: Prefect, bench: Workbench) -> Callable[[], AbstractAsyncContextManager[WarmWorker]]:
+    """Flow runs of the test's work pool are executed, over the bench, while the block runs."""
+
+    @contextlib.asynccontextmanager
+    async def working() -> AsyncIterator[WarmWorker]:
+        worker = WarmWorker(run_ingestion_flow, work_pool=prefect.work_pool, at_once=2, drain_seconds=0)
+        with prefect.connection.settings(), flow_services(flow_services_of(bench)):
+            serving = asyncio.create_task(worker.serve())
+        try:
+            yield worker
+        finally:
+            serving.cancel()
+            await asyncio.wait([serving])
+            assert serving.cancelled()
+
+    return working

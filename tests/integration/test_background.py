@@ -1,0 +1,98 @@
+"""The background work of a process, as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from autoloader.background import Background
+from autoloader.outbox import Lane
+from domain.ports.telemetry import NO_TELEMETRY
+from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
+
+
+class Broken:
+    """A chore that fails as it is cancelled."""
+
+    def __init__(self) -> None:
+        self.at_work = asyncio.Event()
+
+    async def recover_lost(self) -> None:
+        self.at_work.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("the connection is gone")
+
+
+class FailsOnce:
+    def __init__(self) -> None:
+        self.calls = 0
+        self.again = asyncio.Event()
+
+    async def recover_lost(self) -> None:
+        self.calls += 1
+        if self.calls == 1:
+            raise ConnectionError("the connection is gone")
+        self.again.set()
+
+
+class Idle:
+    def __init__(self) -> None:
+        self.asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def recover_lost(self) -> int:
+        return 0
+
+    async def take_outbox(self, limit: int, *, topic: Topic, visible_after_seconds: float) -> list[OutboxEntry]:
+        if not self.asked.done():
+            self.asked.set_result(visible_after_seconds)
+        return []
+
+    async def fire_due_schedules(self, directory: object) -> int:
+        return 0
+
+    async def compact_file_counts(self, limit: int) -> int:
+        return 0
+
+    async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        return 0
+
+
+async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(database_url: str) -> None:
+    broken, idle = Broken(), Idle()
+    anything: Any = idle
+    chores: Any = broken
+    background = Background(database_url, anything, {}, anything, chores, anything, NO_TELEMETRY, lease_seconds=60)
+    task = asyncio.create_task(background.run())
+    await broken.at_work.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=10)
+    assert done
+    assert task.cancelled()
+
+
+async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:
+    chores, idle = FailsOnce(), Idle()
+    anything: Any = idle
+    failing: Any = chores
+    task = asyncio.create_task(Background(database_url, anything, {}, anything, failing, anything, NO_TELEMETRY, lease_seconds=0.6).run())
+    async with asyncio.timeout(20):
+        await chores.again.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_what_a_killed_process_had_in_hand_is_due_again_a_lease_later(database_url: str) -> None:
+    idle = Idle()
+    anything: Any = idle
+
+    async def look(subject: Subject) -> None: ...
+
+    background = Background(database_url, anything, {Topic.RUN: Lane(look, 1)}, anything, anything, anything, NO_TELEMETRY, lease_seconds=7)
+    task = asyncio.create_task(background.run())
+    async with asyncio.timeout(20):
+        assert await idle.asked == 7
+    task.cancel()
+    await asyncio.wait([task])
