@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException
 
 from domain.ports.engine import (
     BATCH_ID_COLUMN,
+    RESCUED_DATA_COLUMN,
     SOURCE_FILE_COLUMN,
     BatchOutcome,
     CommitGuard,
@@ -21,6 +22,7 @@ from domain.ports.engine import (
     TableSchema,
     TableUnavailableError,
 )
+from domain.steps import Step, reached
 from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile
 from integrations.engines.embedded.column_types import UnsupportedTypeError
 from integrations.engines.embedded.commits import commit, evolved_schema, forbid_retries, snapshot_of_batch
@@ -75,6 +77,7 @@ class SparkBatchLoad:
     async def run(self, guard: CommitGuard) -> BatchOutcome:
         stop = self._client.interrupt
         try:
+            reached(Step.STAGED)
             await self._threads.run_to_end(self._find)
             self._schema_before = self._schema()
             await self._threads.run_to_end(self._read, stop=stop)
@@ -88,9 +91,12 @@ class SparkBatchLoad:
                     await self._threads.run_to_end(self._take_out_replaced)
                 if self._prepared is None and self._rewrite is None:
                     return self._outcome(None)
+                reached(Step.WRITTEN)
                 await guard()
+                reached(Step.GUARDED)
                 snapshot_id = await self._threads.run_to_end(self._publish)
                 if snapshot_id is not None:
+                    reached(Step.COMMITTED)
                     return self._outcome(snapshot_id)
             message = f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times while a batch tried to commit; try again"
             raise TableUnavailableError(message)
@@ -162,7 +168,9 @@ class SparkBatchLoad:
         name, session = self._table_name, self._client.connect()
         self._branched = True
         session.sql(f"ALTER TABLE {name} CREATE OR REPLACE BRANCH {identifier(self._branch)}")
-        loading.append(f"{name}.branch_{self._branch}", self._batch)
+        assert self._table is not None
+        rescue_column = RESCUED_DATA_COLUMN in self._table.schema().column_names
+        loading.append(f"{name}.branch_{self._branch}", self._batch, rescue_column=rescue_column)
         counted = session.sql(
             f"SELECT {SOURCE_FILE_COLUMN}, count(*) FROM {name} VERSION AS OF {literal(self._branch)}"
             f" WHERE {BATCH_ID_COLUMN} = {literal(str(self._batch.batch_id))} GROUP BY 1"
@@ -180,6 +188,7 @@ class SparkBatchLoad:
         columns = loading.target.columns
         if self._table is None:
             self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=self._rules.rescues)
+            reached(Step.TABLE_CREATED)
         wanted = with_provenance(columns, rescue_column=self._rules.rescues)
         for _ in range(COMMIT_TRIES):
             if evolved_schema(self._table, wanted) == self._table.schema():

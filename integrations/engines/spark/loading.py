@@ -73,8 +73,8 @@ class SparkLoading:
         frames = [stored_rows(frame, self.target, self._rules) for frame in self._frames.frames(self.files)]
         return reduce(lambda rows, more: rows.union(more), frames)
 
-    def append(self, table: str, batch: LoadBatch) -> None:
-        """Append the open files' rows to a table, or a branch of one."""
+    def append(self, table: str, batch: LoadBatch, *, rescue_column: bool) -> None:
+        """Append the open files' rows to a table, or a branch of one; `rescue_column` when it has `_rescued_data`, perhaps from earlier."""
         rows = self.stored()
         paths = [
             (self._source.spelling[file.index], file.path) for file in self.files if file.is_open and file.index in self._source.spelling
@@ -83,6 +83,8 @@ class SparkLoading:
         provenance = rows.join(F.broadcast(known), URI)
         # Not asked of the DataFrame: that would have Spark look at every file again.
         columns = [identifier(name) for name in [*self.target.columns, *([RESCUED_DATA_COLUMN] if self._rules.rescues else [])]]
+        if rescue_column and not self._rules.rescues:
+            columns.append(f"CAST(NULL AS STRING) AS {RESCUED_DATA_COLUMN}")
         batch_id = f"{literal(str(batch.batch_id))} AS {BATCH_ID_COLUMN}"
         stored = provenance.selectExpr(*columns, f"path AS {SOURCE_FILE_COLUMN}", batch_id)
         writer = stored.writeTo(table)

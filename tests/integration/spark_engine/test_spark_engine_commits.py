@@ -10,6 +10,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from domain.errors import LeaseLostError
+from domain.ingestions.entities import BadRowPolicy
 from integrations.engines.embedded import EmbeddedEngineSettings
 from integrations.engines.spark import maintenance
 from integrations.engines.spark.batch_load import SparkBatchLoad
@@ -101,6 +102,16 @@ async def test_what_spark_writes_after_its_worker_has_died_never_reaches_main(
     assert bench.rows("id") == [1]
 
 
+async def test_a_table_that_once_rescued_takes_rows_under_another_policy(bench: EngineBench) -> None:
+    bench.land("a.json", lines({"id": 1}))
+    await bench.load("a.json", bad_rows=BadRowPolicy.RESCUE)
+    bench.land("b.json", lines({"id": 2}))
+
+    await bench.load("b.json")
+
+    assert bench.rows("id", "_rescued_data") == [(1, None), (2, None)]
+
+
 async def test_a_crash_between_new_columns_and_the_append_leaves_a_column_and_no_row(
     bench: EngineBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +120,7 @@ async def test_a_crash_between_new_columns_and_the_append_leaves_a_column_and_no
     bench.land("b.json", lines({"id": 2, "extra": "x"}))
     batch = await bench.batch("b.json")
 
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise WorkerDiedError
 
     with monkeypatch.context() as dying:
