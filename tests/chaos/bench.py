@@ -66,7 +66,7 @@ class Cell:
 
 
 async def fill(bench: Bench, cells: Iterable[Cell]) -> list[Row]:
-    """Raises what the first cell to fail raises, once all have ended."""
+    """Raises what cells have raised, once all have ended."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(cell: Cell) -> list[Row]:
@@ -74,7 +74,6 @@ async def fill(bench: Bench, cells: Iterable[Cell]) -> list[Row]:
             return await cell.rows(bench)
 
     done = await asyncio.gather(*(one(cell) for cell in cells), return_exceptions=True)
-    for result in done:
-        if isinstance(result, BaseException):
-            raise result
+    if failed := [result for result in done if isinstance(result, Exception)]:
+        raise ExceptionGroup(f"{len(failed)} cells", failed)
     return [row for result in done if not isinstance(result, BaseException) for row in result]

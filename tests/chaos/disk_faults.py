@@ -46,7 +46,7 @@ def no_space_left(pages: int) -> Callable[[Bench], Awaitable[Outcome]]:
                 world.land("b")
                 await world.start()
                 run = await world.queue()
-                await world.ended(run, within=8)
+                await world.ended(run)
                 ballast(leaving=None)
                 await world.at_rest()
                 await world.load_the_rest()

@@ -42,8 +42,8 @@ class S3Proxy:
     upstream: tuple[str, int]
     port: int = 0
     plan: list[Fault] = field(default_factory=list)
-    befallen: int = 0
-    """How many requests a fault has befallen."""
+    has_befallen: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a fault has befallen a request."""
     _seen: dict[Fault, int] = field(default_factory=dict)
     _connections: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -115,7 +115,7 @@ class S3Proxy:
             if re.search(fault.pattern, line):
                 seen = self._seen[fault] = self._seen.get(fault, 0) + 1
                 if seen > fault.spared and (fault.times is None or seen <= fault.spared + fault.times):
-                    self.befallen += 1
+                    self.has_befallen.set()
                     return fault.badness
         return None
 

@@ -20,6 +20,7 @@ WRITING_DATA = r"^(PUT|POST) \S*/warehouse/\S*\.parquet"
 WRITING_METADATA = r"^(PUT|POST) \S*/warehouse/\S*/metadata/"
 READING_METADATA = r"^(GET|HEAD) \S*/warehouse/\S*/metadata/"
 _FAULTY_SECONDS = 8.0
+_PATIENCE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ async def _under(bench: Bench, bucket: S3Bucket, proxy: S3Proxy, fault: Fault) -
         proxy.plan.append(fault)
         await world.start()
         run = await world.queue()
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await proxy.has_befallen.wait()
         await world.ended(run, within=_FAULTY_SECONDS)
         proxy.plan.clear()
-        assert proxy.befallen, "the fault befell nothing"
         await world.at_rest()
         await world.load_the_rest()
         return await world.compare()
