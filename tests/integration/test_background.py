@@ -41,6 +41,10 @@ class Idle:
     def __init__(self) -> None:
         self.asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
+    fires_schedules = False
+
+    async def reconcile_all(self) -> None: ...
+
     async def recover_lost(self) -> int:
         return 0
 
@@ -63,7 +67,7 @@ async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(databa
     broken, idle = Broken(), Idle()
     anything: Any = idle
     chores: Any = broken
-    background = Background(database_url, anything, {}, anything, chores, anything, NO_TELEMETRY, lease_seconds=60)
+    background = Background(database_url, anything, {}, anything, chores, anything, anything, NO_TELEMETRY, lease_seconds=60)
     task = asyncio.create_task(background.run())
     await broken.at_work.wait()
     task.cancel()
@@ -76,7 +80,8 @@ async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:
     chores, idle = FailsOnce(), Idle()
     anything: Any = idle
     failing: Any = chores
-    task = asyncio.create_task(Background(database_url, anything, {}, anything, failing, anything, NO_TELEMETRY, lease_seconds=0.6).run())
+    background = Background(database_url, anything, {}, anything, failing, anything, anything, NO_TELEMETRY, lease_seconds=0.6)
+    task = asyncio.create_task(background.run())
     async with asyncio.timeout(20):
         await chores.again.wait()
     task.cancel()
@@ -90,7 +95,8 @@ async def test_what_a_killed_process_had_in_hand_is_due_again_a_lease_later(data
 
     async def look(subject: Subject) -> None: ...
 
-    background = Background(database_url, anything, {Topic.RUN: Lane(look, 1)}, anything, anything, anything, NO_TELEMETRY, lease_seconds=7)
+    lanes = {Topic.RUN: Lane(look, 1)}
+    background = Background(database_url, anything, lanes, anything, anything, anything, anything, NO_TELEMETRY, lease_seconds=7)
     task = asyncio.create_task(background.run())
     async with asyncio.timeout(20):
         assert await idle.asked == 7

@@ -86,6 +86,7 @@ async def test_a_run_is_a_tree_of_its_stages(spans: Spans, running: Running) -> 
             ("stage start", []),
             ("stage prepare", []),
             ("stage discover", []),
+            ("stage check", []),
             ("stage process", [("batch load", [])]),
             ("stage complete", []),
         ],
