@@ -58,11 +58,16 @@ class BenchStack:
 
     async def ended(self, run: Run, status: RunStatus) -> Run:
         """The run as it ended, which must be in `status`."""
+        found = await self.found(run)
+        if found.status is not status:
+            raise RuntimeError(f"the run ended {found.status}, not {status}: {found.error_message}")
+        return found
+
+    async def found(self, run: Run) -> Run:
+        """The run as it is now."""
         async with SqlUnitOfWorkFactory(self.application.database)(run.tenant_id) as tx:
             found = await tx.runs.get_by_id(run.id)
         assert found is not None
-        if found.status is not status:
-            raise RuntimeError(f"the run ended {found.status}, not {status}: {found.error_message}")
         return found
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from benchmarks.bench_stack import BenchStack, bench_stack, settings_in
 from benchmarks.report import Report
 from domain.ingestions.entities import Ingestion
-from domain.runs.entities import RunStatus
+from domain.runs.entities import Run, RunStatus
 from domain.steps import Step
 from persistence.database import open_database
 from tests.chaos.workers import Order, Workers, workers
@@ -36,7 +36,8 @@ _WORKED = "SELECT extract(epoch FROM now() - started_at) FROM runs WHERE id = :i
 
 async def measure(report: Report, place: Path) -> None:
     landing = place / "landing"
-    await asyncio.to_thread(_write, landing)
+    await asyncio.to_thread(_write, landing, FILES)
+    await asyncio.to_thread(_write, place / "first", 1)
     settings = settings_in(place).model_copy(update={"batch_files": FILES // BATCHES})
     async with bench_stack(settings) as stack, workers() as host:
         owner = open_database(stack.application.database.url.render_as_string(hide_password=False))
@@ -79,8 +80,11 @@ async def _interrupted(stack: BenchStack, host: Workers, owner: AsyncEngine, ing
         "AUTOLOADER_LOCAL_ROOTS": ":".join(settings.roots),
         "AUTOLOADER_BATCH_FILES": str(settings.batch_files),
     }
+    # A run of one file before, so that neither of the two is the first that its process does.
+    first = await stack.queue(await _create(stack, place / "first"))
+    worker = await host.start(environment, place / "worker.log", Order(step, nth=3))
+    await _ended(stack, first)
     run = await stack.queue(ingestion)
-    worker = await host.start(environment, place / "worker.log", Order(step, nth=2))
     await worker.ended()
     async with owner.begin() as connection:
         worked = float(await connection.scalar(text(_WORKED), {"id": run.id}))
@@ -96,8 +100,15 @@ async def _interrupted(stack: BenchStack, host: Workers, owner: AsyncEngine, ing
     return worked + seconds
 
 
-def _write(folder: Path) -> None:
+async def _ended(stack: BenchStack, run: Run) -> None:
+    while True:
+        if (await stack.found(run)).ended_at is not None:
+            return
+        await asyncio.sleep(0.05)
+
+
+def _write(folder: Path, files: int) -> None:
     folder.mkdir()
-    for file in range(FILES):
+    for file in range(files):
         lines = [f'{{"id":{file * ROWS_PER_FILE + row},"name":"row {row}","amount":{row / 4}}}\n' for row in range(ROWS_PER_FILE)]
         (folder / f"{file:05}.json").write_text("".join(lines))
