@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from uuid import UUID
 
-from pyiceberg.table import Table
 from pyspark.errors import PySparkException
 
 from domain.ports.engine import (
@@ -15,23 +12,16 @@ from domain.ports.engine import (
     SOURCE_FILE_COLUMN,
     BatchOutcome,
     CommitGuard,
-    FileOutcome,
     LoadBatch,
-    OutcomeStatus,
-    Replaced,
-    TableSchema,
     TableUnavailableError,
 )
 from domain.steps import Step, reached
-from integrations.engines.embedded.batch_files import EMPTY_FILE, LoadFile
 from integrations.engines.embedded.column_types import UnsupportedTypeError
-from integrations.engines.embedded.commits import commit, evolved_schema, forbid_retries, snapshot_of_batch
+from integrations.engines.embedded.commits import commit, evolved_schema
 from integrations.engines.embedded.errors import CommitConflictError
-from integrations.engines.embedded.replaced_rows import ReplacedRows
-from integrations.engines.embedded.row_rewrite import Rewrite
-from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
-from integrations.engines.embedded.tables import Tables, catalog_errors, iceberg_schema, table_schema, user_columns, with_provenance
+from integrations.engines.embedded.table_load import COMMIT_TRIES, TableLoad
+from integrations.engines.embedded.tables import Tables, catalog_errors, iceberg_schema, user_columns, with_provenance
 from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.embedded.workspaces import Workspace
 from integrations.engines.spark.branches import Prepared, abandon, branch_name, prepared, publish
@@ -42,11 +32,8 @@ from integrations.engines.spark.types import identifier, literal
 
 log = logging.getLogger(__name__)
 
-COMMIT_TRIES = 10
-"""How often a load meets a concurrent commit before it gives up."""
 
-
-class SparkBatchLoad:
+class SparkBatchLoad(TableLoad):
     """Prepares a branch, and moves what it holds onto main under the guard. A branch that did not get in is removed."""
 
     def __init__(
@@ -58,63 +45,41 @@ class SparkBatchLoad:
         source: OpenedSource,
         client: SparkConnectClient,
     ) -> None:
+        super().__init__(tables, threads, batch)
         self._settings = settings
-        self._tables = tables
-        self._threads = threads
-        self._batch = batch
         self._source = source
+        self._files = source.files
         self._client = client
-        self._rules = RowRules.of(batch.policies)
         self._branch = branch_name(batch.batch_id, batch.epoch)
         self._loading: SparkLoading | None = None
-        self._table: Table | None = None
         self._prepared: Prepared | None = None
-        self._rewrite: Rewrite | None = None
         self._branched = False
         """Whether there may be a branch whose files are surely not on main."""
-        self._schema_before: TableSchema | None = None
 
     async def run(self, guard: CommitGuard) -> BatchOutcome:
         stop = self._client.interrupt
         try:
             reached(Step.STAGED)
-            await self._threads.run_to_end(self._find)
-            self._schema_before = self._schema()
+            await self._find_first()
             await self._threads.run_to_end(self._read, stop=stop)
             await self._leave_out_changed()
             while self._open_rows:
                 await self._threads.run_to_end(self._write, stop=stop)
                 if not await self._leave_out_changed():
                     break
-            for _ in range(COMMIT_TRIES):
-                if self._replaces():
-                    await self._threads.run_to_end(self._take_out_replaced)
-                if self._prepared is None and self._rewrite is None:
-                    return self._outcome(None)
-                reached(Step.WRITTEN)
-                await guard()
-                reached(Step.GUARDED)
-                snapshot_id = await self._threads.run_to_end(self._publish)
-                if snapshot_id is not None:
-                    reached(Step.COMMITTED)
-                    return self._outcome(snapshot_id)
-            message = f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times while a batch tried to commit; try again"
-            raise TableUnavailableError(message)
+            return await self._commit_under(guard, self._without_replaced, self._publish)
         finally:
             await self._threads.run_to_end(self._discard)
 
-    @property
-    def _files(self) -> Sequence[LoadFile]:
-        return self._source.files
+    async def _without_replaced(self) -> bool:
+        """Whether there is anything to commit, the rows that are replaced being taken out of the table as it is."""
+        if self._replaces():
+            await self._threads.run_to_end(self._take_out)
+        return self._prepared is not None or self._rewrite is not None
 
     @property
     def _open_rows(self) -> int:
         return self._loading.rows if self._loading is not None else 0
-
-    def _find(self) -> None:
-        with catalog_errors():
-            table = self._tables.find(self._batch.destination)
-            self._table = None if table is None else forbid_retries(table)
 
     def _read(self) -> None:
         existing = None if self._table is None else user_columns(self._table.schema())
@@ -133,7 +98,7 @@ class SparkBatchLoad:
 
     async def _leave_out_changed(self) -> bool:
         """Fail the files that are not the listed ones any more; whether there were any. What has been written with them goes."""
-        changed = await self._source.changed([file.path for file in self._files if file.is_open or file.path in self._replaces()])
+        changed = await self._source.changed(self._taken())
         for file in self._files:
             if file.path in changed:
                 file.fail("The file changed while it was being loaded.", transient=True)
@@ -212,19 +177,10 @@ class SparkBatchLoad:
             file.fail(f"{file.rows} rows were read, but {counted.get(file.path, 0)} were written: did the file change?", transient=True)
         self._write_again()
 
-    def _replaces(self) -> Replaced:
-        """The rows that go with this load: files that cannot be loaded replace nothing."""
-        failed = {file.path for file in self._files if file.failure is not None}
-        return {path: batches for path, batches in self._batch.replaces.items() if path not in failed}
-
-    def _take_out_replaced(self) -> None:
-        """Write the table's data files anew without the rows that are replaced."""
-        if self._table is None:
-            return
+    def _take_out(self) -> None:
         work = Workspace(self._settings)
         try:
-            with catalog_errors():
-                self._rewrite = ReplacedRows(self._table, self._replaces()).taken_out(work)
+            self._take_out_replaced(work)
         finally:
             work.close()
 
@@ -238,25 +194,20 @@ class SparkBatchLoad:
         self._branched = False
         with catalog_errors():
             try:
-                self._table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch, rewrite=rewrite)
+                table = publish(self._table, found, batch_id=self._batch.batch_id, epoch=self._batch.epoch, rewrite=rewrite)
             except CommitConflictError:
                 if rewrite is not None:
                     rewrite.discard()
                 self._start_over(found)
                 return None
-        snapshot = snapshot_of_batch(self._table, self._batch.batch_id)
-        assert snapshot is not None
-        return snapshot.snapshot_id
+        return self._snapshot_id(table)
 
     def _start_over(self, found: Prepared) -> None:
         """Take the table as it is now. The branch's data files are as good as they were."""
-        before = self._table
-        self._find()
-        if self._table is None or (before is not None and self._table.metadata.table_uuid != before.metadata.table_uuid):
-            raise TableUnavailableError(f"{self._batch.destination.key} was dropped or replaced while a batch was being loaded into it")
+        table = self._find_again()
         if not found.added:
             return
-        again = prepared(self._table, self._branch)
+        again = prepared(table, self._branch)
         if {file.file_path for file in again.added} != {file.file_path for file in found.added}:
             raise TableUnavailableError(f"the branch of a batch in {self._batch.destination.key} was changed by others; try again")
         self._prepared = again
@@ -265,9 +216,7 @@ class SparkBatchLoad:
     def _discard(self) -> None:
         """Remove a branch whose files are surely not on main."""
         self._prepared = None
-        rewrite, self._rewrite = self._rewrite, None
-        if rewrite is not None:
-            rewrite.discard()
+        self._discard_rewrite()
         if not self._branched or self._table is None:
             return
         self._branched = False
@@ -293,20 +242,3 @@ class SparkBatchLoad:
     def _table_name(self) -> str:
         destination = self._batch.destination
         return ".".join(identifier(part) for part in (destination.catalog, destination.database, destination.table))
-
-    def _schema(self) -> TableSchema | None:
-        return None if self._table is None else table_schema(user_columns(self._table.schema()))
-
-    def _outcome(self, snapshot_id: int | None) -> BatchOutcome:
-        files = [_file_outcome(item.file_id, file) for item, file in zip(self._batch.files, self._files, strict=True)]
-        uuid = None if self._table is None else UUID(str(self._table.metadata.table_uuid))
-        snapshots = len(self._table.metadata.snapshots) if self._table is not None and snapshot_id is not None else None
-        return BatchOutcome(files, snapshot_id, uuid, self._schema_before, self._schema(), snapshots)
-
-
-def _file_outcome(file_id: int, file: LoadFile) -> FileOutcome:
-    if file.failure is not None:
-        return FileOutcome(file_id, OutcomeStatus.FAILED, message=file.failure, transient=file.transient)
-    if file.empty:
-        return FileOutcome(file_id, OutcomeStatus.SKIPPED, message=EMPTY_FILE)
-    return FileOutcome(file_id, OutcomeStatus.LOADED, file.rows, file.rows_skipped, file.rows_rescued)

@@ -22,7 +22,7 @@ from domain.ingestions.entities import Source
 from domain.ports.engine import OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
-from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, batch_load, maintenance
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, maintenance, table_load
 from integrations.engines.embedded.data_files import DataFileWriter
 from integrations.engines.embedded.errors import RowsLostError
 from integrations.engines.embedded.loading import Loading
@@ -137,7 +137,7 @@ async def test_a_load_that_is_cancelled_at_the_guard_leaves_no_data_files(bench:
 
 
 async def test_endless_conflicts_end_with_an_error_and_leave_nothing(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_load, "COMMIT_TRIES", 3)
+    monkeypatch.setattr(table_load, "COMMIT_TRIES", 3)
     bench.land("a.json", lines({"id": 1}))
     bench.land("b.json", lines({"id": 2}))
     asked = 0
