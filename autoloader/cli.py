@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import secrets
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -186,15 +187,22 @@ def spark_serve(
     memory: Annotated[str, typer.Option(help="Spark's heap, in Java's notation.")] = "1g",
 ) -> None:
     """Serve Spark Connect on this machine until Ctrl-C, for development and tests."""
+    from autoloader.kept_secret import kept_secret
     from autoloader.spark.errors import SparkServerError
     from autoloader.spark.jars import jar_folder, present_jars
-    from autoloader.spark.server import LocalSparkServer, kept_token
+    from autoloader.spark.server import LocalSparkServer
 
     home = _settings().home.absolute()
     token = home / "spark.token"
 
     async def main() -> None:
-        server = LocalSparkServer(home / "spark", present_jars(jar_folder()), token=kept_token(token), port=port, memory=memory)
+        server = LocalSparkServer(
+            home / "spark",
+            present_jars(jar_folder()),
+            token=kept_secret(token, lambda: secrets.token_urlsafe(32)),
+            port=port,
+            memory=memory,
+        )
         try:
             facts = await asyncio.to_thread(server.start)
             console.print(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from autoloader.application import Application
+from autoloader.kept_secret import kept_secret
 from domain.api_keys import digest_of, generate_key, prefix_of
 from domain.tenants import Role
 
@@ -21,12 +21,8 @@ async def ensure_local_key(application: Application) -> str:
 
 
 def _kept(path: Path) -> str:
-    if path.exists():
-        key = path.read_text().strip()
-        if prefix_of(key) is not None:
-            return key
+    key = kept_secret(path, generate_key)
+    if prefix_of(key) is None:
         path.unlink()
-    key = generate_key()
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key + "\n")
+        key = kept_secret(path, generate_key)
     return key

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Self
 
 import httpx
 
-from autoloader.embedded import supervisor
+from autoloader.embedded.supervised import Supervised
+from autoloader.kept_secret import kept_secret
 from domain.errors import UnavailableError
 
 _START_SECONDS = 120.0
@@ -31,8 +30,7 @@ class LocalPrefect:
     def __init__(self, folder: Path, port: int = 0) -> None:
         self._folder = folder.absolute()
         self._port = port
-        self._supervisor: subprocess.Popen[bytes] | None = None
-        self._control: int | None = None
+        self._server = Supervised()
 
     @property
     def api_url(self) -> str:
@@ -45,12 +43,8 @@ class LocalPrefect:
     @property
     def auth_string(self) -> str:
         """What its clients send; made by the first start, and readable by its owner alone."""
-        kept = self._folder / "auth"
-        if not kept.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(f"autoloader:{secrets.token_urlsafe(24)}")
-        return kept.read_text()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return kept_secret(self._folder / "auth", lambda: f"autoloader:{secrets.token_urlsafe(24)}")
 
     def start(self) -> None:
         """Returns when it answers. The first time its database is laid out, which takes some ten seconds of a processor."""
@@ -72,43 +66,13 @@ class LocalPrefect:
             "DO_NOT_TRACK": "1",
         }
         server = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-        theirs, self._control = os.pipe()
-        spec = {
-            "command": [*server, "--host", "127.0.0.1", "--port", str(self._port), "--log-level", "warning"],
-            "uid": None,
-            "gid": None,
-            "log": str(self.log),
-            "log_limit_bytes": _LOG_LIMIT_BYTES,
-            "parent": os.getpid(),
-            "control": theirs,
-            "remove": [],
-        }
-        try:
-            self._supervisor = subprocess.Popen(  # noqa: S603 - our own script, no shell
-                [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(spec)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=environment,
-                pass_fds=(theirs,),
-                start_new_session=True,  # Ctrl-C at the terminal is ours to handle, not the server's.
-                cwd="/",
-            )
-        finally:
-            os.close(theirs)
+        command = [*server, "--host", "127.0.0.1", "--port", str(self._port), "--log-level", "warning"]
+        self._server.start(command, environment, log=self.log, log_limit_bytes=_LOG_LIMIT_BYTES)
         self._wait_until_it_answers()
 
     def stop(self) -> None:
         """Ends it, and returns when it has ended."""
-        process, self._supervisor = self._supervisor, None
-        control, self._control = self._control, None
-        if control is not None:
-            os.close(control)
-        if process is not None:
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self._server.stop(_STOP_SECONDS)
 
     async def __aenter__(self) -> Self:
         starting = asyncio.ensure_future(asyncio.to_thread(self.start))
@@ -127,7 +91,7 @@ class LocalPrefect:
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
         with httpx.Client(trust_env=False, timeout=5) as client:
-            while (process := self._supervisor) is not None and process.poll() is None and time.monotonic() < deadline:
+            while self._server.is_running and time.monotonic() < deadline:
                 try:
                     if client.get(f"{self.api_url}/health").status_code == httpx.codes.OK:
                         return

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 
-from autoloader.embedded import supervisor
 from autoloader.embedded.account import Account
 from autoloader.embedded.binaries import Binaries, find_binaries
 from autoloader.embedded.cluster import DATABASE, SUPERUSER, ClusterFolder, account_for, clean_environment, open_cluster, server_settings
@@ -21,6 +17,7 @@ from autoloader.embedded.connection import ConnectionFacts
 from autoloader.embedded.errors import EmbeddedPostgresError
 from autoloader.embedded.ownership import take_ownership
 from autoloader.embedded.processes import end_postgres_in
+from autoloader.embedded.supervised import Supervised
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0
@@ -49,8 +46,7 @@ class EmbeddedPostgres:
         self._ephemeral = ephemeral
         self._run_as = run_as
         self._max_connections = max_connections
-        self._supervisor: subprocess.Popen[bytes] | None = None
-        self._control: int | None = None
+        self._server = Supervised()
 
     def start(self) -> ConnectionFacts:
         """Start the server and wait until it takes connections. Blocking: about a second the first time, 0.1 s later.
@@ -60,7 +56,7 @@ class EmbeddedPostgres:
         """
         if sys.platform != "linux":
             raise EmbeddedPostgresError("the embedded PostgreSQL needs Linux: set AUTOLOADER_DATABASE_URL to a server of yours")
-        if self._supervisor is not None:
+        if self._server.is_started:
             raise EmbeddedPostgresError(f"the embedded PostgreSQL in {self._folder.path} is started already")
         self._folder.prepare()
         lock = take_ownership(self._folder.lock)
@@ -84,21 +80,8 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """Stop the server, sessions and all, and wait until it has gone. Blocking. Does nothing when it is not started."""
-        if self._control is not None:
-            # A byte, and not the closed pipe alone: a fork of ours may hold another copy of its end.
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._control, b".")
-            os.close(self._control)
-            self._control = None
-        if self._supervisor is not None:
-            process, self._supervisor = self._supervisor, None
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                # Its death makes the kernel tell postgres to stop.
-                process.kill()
-                process.wait()
-                end_postgres_in(self._folder.data)
+        if not self._server.stop(_STOP_SECONDS):
+            end_postgres_in(self._folder.data)
 
     def __enter__(self) -> ConnectionFacts:
         return self.start()
@@ -143,36 +126,21 @@ class EmbeddedPostgres:
     def _supervise(self, lock: int, account: Account, binaries: Binaries, port: int) -> None:
         settings = server_settings(port, self._max_connections, durable=self._durable)
         data = str(self._folder.data.resolve())
-        theirs, self._control = os.pipe()
-        spec = {
-            "command": [binaries.postgres, "-D", data, *(f"--{name}={value}" for name, value in settings.items())],
-            "uid": account.uid if account.switch else None,
-            "gid": account.gid,
-            "log": str(self._folder.log),
-            "log_limit_bytes": _LOG_LIMIT_BYTES,
-            "parent": os.getpid(),
-            "control": theirs,
-            "remove": [str(path) for path in self._folder.everything] if self._ephemeral else [],
-        }
-        try:
-            self._supervisor = subprocess.Popen(  # noqa: S603 - our own script, no shell
-                [sys.executable, "-I", "-S", supervisor.__file__, json.dumps(spec)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env=clean_environment(),
-                pass_fds=(theirs, lock),
-                start_new_session=True,  # Ctrl-C at the terminal is ours to handle, not the server's.
-                cwd="/",
-            )
-        finally:
-            os.close(theirs)
+        self._server.start(
+            [binaries.postgres, "-D", data, *(f"--{name}={value}" for name, value in settings.items())],
+            clean_environment(),
+            log=self._folder.log,
+            log_limit_bytes=_LOG_LIMIT_BYTES,
+            run_as=(account.uid, account.gid) if account.switch else None,
+            inherited=(lock,),
+            remove=list(self._folder.everything) if self._ephemeral else [],
+        )
 
     def _wait_until_ready(self) -> bool:
         """Whether the server takes connections; false when it has ended instead, or takes too long."""
-        process = self._supervisor
         status = self._folder.data / "postmaster.pid"
         deadline = time.monotonic() + _START_SECONDS
-        while process is not None and process.poll() is None and time.monotonic() < deadline:
+        while self._server.is_running and time.monotonic() < deadline:
             try:
                 lines = status.read_text().splitlines()
             except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import secrets
 import shutil
 import signal
 import subprocess
@@ -161,14 +160,3 @@ def _spark_home() -> Path:
         if (Path(place) / "bin" / "spark-submit").is_file():
             return Path(place)
     raise SparkServerError("there is no Spark here: install autoloader's extra 'spark'")
-
-
-def kept_token(path: Path) -> str:
-    """A token that only the file's owner can read; made when there is none."""
-    if path.exists():
-        return path.read_text().strip()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token + "\n")
-    return token
