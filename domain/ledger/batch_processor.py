@@ -162,7 +162,7 @@ class BatchFileProcessor:
                     max_files=max_files,
                     max_bytes=max_bytes,
                     at_least_one=at_least_one,
-                    assigned_to=run.id if run.retry_of_id else None,
+                    assigned_to=None if run.lists else run.id,
                 )
                 if not files:
                     raise _NothingToClaimError
