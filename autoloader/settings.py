@@ -71,6 +71,12 @@ class Settings(BaseSettings):
         default=(), description="Folders that LOCAL sources may lie under, separated by ':'; home's landing folder unless told."
     )
     credentials: dict[str, CredentialSettings] = Field(default_factory=dict, description="S3 credentials by name, as JSON.")
+    tenant_max_concurrent_runs: int | None = Field(
+        default=None, ge=1, description="How many runs of one tenant are executed at once, by all processes together; no limit unless set."
+    )
+    spark_max_concurrent_runs: int | None = Field(
+        default=None, ge=1, description="How many runs use the Spark cluster at once, by all processes together; no limit unless set."
+    )
     max_concurrent_runs: int = Field(default=2, ge=1, le=64, description="How many runs this process executes at once.")
     drain_seconds: float = Field(
         default=20.0, ge=0, description="How long runs of Prefect may go on in a worker that is to stop; then they are stopped."
