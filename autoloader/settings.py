@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="A PostgreSQL to use instead of the embedded one.")
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port that the API listens on; 0 picks a free one.")
+    worker_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="The port on which a worker serves probes and metrics; none unless set, 0 picks a free one.",
+    )
     warehouse: str | None = Field(default=None, description="Where tables lie: a file:// or s3:// URI; below home unless told.")
     catalog_properties: dict[str, str] = Field(
         default_factory=dict, description="PyIceberg's properties of the warehouse, such as s3.endpoint, as JSON."
