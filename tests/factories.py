@@ -119,6 +119,8 @@ def an_ingestion(**fields: Any) -> Ingestion:
             "last_run_id": None,
             "last_run_at": None,
             "next_due_at": None,
+            "last_listed_at": None,
+            "event_queue": None,
             "created_at": NOW,
             "updated_at": NOW,
         }
