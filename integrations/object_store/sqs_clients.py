@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import aioboto3
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.session import AioSession
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
@@ -53,13 +54,11 @@ class SqsClients:
         await self._stack.aclose()
 
 
-class _Keys:
+class _Keys(AioCredentials):  # type: ignore[misc]  # botocore has no types
     """A botocore credential resolver, and the credentials that it gives: the account's keys as they are at each request."""
 
-    method = "autoloader"
-    account_id = None
-
     def __init__(self, account: S3Account, executor: Executor) -> None:
+        super().__init__("", "")
         self._account = account
         self._executor = executor
 
