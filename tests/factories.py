@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from domain.access.entities import ApiKey
 from domain.ingestions.entities import (
     Destination,
+    DiscoveryMode,
     Execution,
     FormatSpec,
     FormatType,
@@ -92,6 +93,12 @@ def an_event(**fields: Any) -> Event:
 
 def a_source(**fields: Any) -> Source:
     return Source(**{"type": SourceType.S3, "path": BUCKET} | fields)
+
+
+def a_notified_source(queue: str = "notifications", **fields: Any) -> Source:
+    """Under EVENTS; listed every hour all the same."""
+    found = {"discovery": DiscoveryMode.EVENTS, "queue": queue, "queue_id": f"fake {queue}", "list_every_seconds": 3_600}
+    return a_source(**found | fields)
 
 
 def a_destination(**fields: Any) -> Destination:

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.ledger.store_events import MOST_RECORDS, StoreEvents, read_events
-
-
-def a_record(key: str, /, event: str = "ObjectCreated:Put", bucket: str = "landing", **object: Any) -> dict[str, Any]:
-    """As S3 sends it, in short; the key is encoded here."""
-    return {
-        "eventVersion": "2.1",
-        "eventSource": "aws:s3",
-        "eventName": event,
-        "s3": {
-            "s3SchemaVersion": "1.0",
-            "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
-            "object": {"key": quote_plus(key), "size": 1, "eTag": "0", "sequencer": "00"} | object,
-        },
-    }
+from tests.notifications import A_GREETING, a_record
 
 
 def a_body(*records: dict[str, Any]) -> str:
@@ -43,41 +29,34 @@ def problem_of(body: str) -> str | None:
      "ObjectRestore:Completed"],
 )  # fmt: skip
 def test_what_tells_of_an_object(event: str) -> None:
-    assert read_events(a_body(a_record("in/a.json", event))) == StoreEvents(("s3://landing/in/a.json",))
+    assert read_events(a_body(a_record("s3://landing/in/a.json", event))) == StoreEvents(("s3://landing/in/a.json",))
 
 
 @pytest.mark.parametrize(
     "event", ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectTagging:Put", "ObjectRestore:Post", "Replication:x", ""]
 )
 def test_what_tells_of_no_object_to_load(event: str) -> None:
-    assert read_events(a_body(a_record("in/a.json", event))) == StoreEvents(others=1)
+    assert read_events(a_body(a_record("s3://landing/in/a.json", event))) == StoreEvents(others=1)
 
 
 @pytest.mark.parametrize("key", ["a b+c.json", "ünï-日本-😀.json", "100%.json", "a%20b.json", "x=1/y&z?#.json", "a//b", "new\nline"])
 def test_keys_are_decoded(key: str) -> None:
-    assert read_events(a_body(a_record(key))).paths == (f"s3://landing/{key}",)
+    assert read_events(a_body(a_record(f"s3://landing/{key}"))).paths == (f"s3://landing/{key}",)
 
 
 def test_several_records_in_their_order_and_each_path_once() -> None:
-    records = [a_record(key) for key in ("b", "a", "b", "c")] + [a_record("a", "ObjectRemoved:Delete")]
+    records = [a_record(f"s3://landing/{key}") for key in "babc"] + [a_record("s3://landing/a", "ObjectRemoved:Delete")]
     assert read_events(a_body(*records)) == StoreEvents(tuple(f"s3://landing/{key}" for key in "bac"), others=1)
 
 
 def test_the_greeting_of_s3() -> None:
-    body = {
-        "Service": "Amazon S3",
-        "Event": "s3:TestEvent",
-        "Time": "2026-03-02T12:00:00Z",
-        "Bucket": "landing",
-        "RequestId": "5582815E1AEA5ADF",
-    }
-    assert read_events(json.dumps(body)) == StoreEvents(tests=1)
+    assert read_events(A_GREETING) == StoreEvents(tests=1)
 
 
 def test_what_has_come_by_way_of_sns() -> None:
     around = {"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-1:1:t", "Subject": "Amazon S3 Notification"}
-    assert read_events(json.dumps(around | {"Message": a_body(a_record("a b"))})).paths == ("s3://landing/a b",)
-    assert problem_of(json.dumps(around | {"Message": json.dumps(around | {"Message": a_body(a_record("a"))})})) is not None
+    assert read_events(json.dumps(around | {"Message": a_body(a_record("s3://landing/a b"))})).paths == ("s3://landing/a b",)
+    assert problem_of(json.dumps(around | {"Message": json.dumps(around | {"Message": a_body(a_record("s3://landing/a"))})})) is not None
 
 
 def test_what_eventbridge_sends_has_its_keys_as_they_are() -> None:
@@ -103,15 +82,18 @@ def test_what_eventbridge_sends_has_its_keys_as_they_are() -> None:
         ('{"Records": [1]}', "a record has no eventName"),
         ('{"Records": [{"eventName": 5}]}', "a record has no eventName"),
         ('{"Records": [{"eventName": "ObjectCreated:Put"}]}', "it names no bucket"),
-        (a_body(a_record("a", key=None)), "it names no object"),
-        (a_body(a_record("a", key="%ff")), "a key is not UTF-8"),
-        (a_body(a_record("a", key="%00")), "a key cannot be stored: it holds NUL, or no Unicode"),
-        (a_body(a_record("a", key="\ud800")), "a key cannot be stored: it holds NUL, or no Unicode"),
-        (a_body(a_record("")), "a bucket or a key is longer or shorter than S3's are"),
-        (a_body(a_record("ü" * 513)), "a bucket or a key is longer or shorter than S3's are"),
-        (a_body(a_record("a", bucket="")), "a bucket or a key is longer or shorter than S3's are"),
-        (a_body(a_record("a", bucket="landing/in")), "a bucket or a key is longer or shorter than S3's are"),
-        (a_body(*[a_record("a")] * (MOST_RECORDS + 1)), "it has more than 1000 records"),
+        (a_body(a_record("s3://landing/a", key=None)), "it names no object"),
+        (a_body(a_record("s3://landing/a", key="%ff")), "a key is not UTF-8"),
+        (a_body(a_record("s3://landing/a", key="%00")), "a key cannot be stored: it holds NUL, or no Unicode"),
+        (a_body(a_record("s3://landing/a", key="\ud800")), "a key cannot be stored: it holds NUL, or no Unicode"),
+        (a_body(a_record("s3://landing/")), "a bucket or a key is longer or shorter than S3's are"),
+        (a_body(a_record("s3://landing/" + "ü" * 513)), "a bucket or a key is longer or shorter than S3's are"),
+        (a_body(a_record("s3:///a")), "a bucket or a key is longer or shorter than S3's are"),
+        (
+            a_body({"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "landing/in"}, "object": {"key": "a"}}}),
+            "a bucket or a key is longer or shorter than S3's are",
+        ),
+        (a_body(*[a_record("s3://landing/a")] * (MOST_RECORDS + 1)), "it has more than 1000 records"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood(body: str, problem: str) -> None:
@@ -119,7 +101,7 @@ def test_what_is_not_understood(body: str, problem: str) -> None:
 
 
 def test_a_record_that_is_not_understood_keeps_the_others() -> None:
-    read = read_events(a_body(a_record("a"), {}, a_record("b")))
+    read = read_events(a_body(a_record("s3://landing/a"), {}, a_record("s3://landing/b")))
     assert (read.paths, read.problem) == (("s3://landing/a", "s3://landing/b"), "a record has no eventName")
 
 
@@ -142,7 +124,7 @@ def test_anything_may_stand_in_a_message(body: str) -> None:
 
 @given(st.text(min_size=1).filter(lambda key: "\0" not in key and len(key.encode(errors="replace")) <= 1_000 and _is_unicode(key)))
 def test_every_key_that_s3_has_comes_through(key: str) -> None:
-    assert read_events(a_body(a_record(key))) == StoreEvents((f"s3://landing/{key}",))
+    assert read_events(a_body(a_record(f"s3://landing/{key}"))) == StoreEvents((f"s3://landing/{key}",))
 
 
 def _is_unicode(text: str) -> bool:
