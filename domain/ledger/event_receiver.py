@@ -128,7 +128,7 @@ class EventReceiver:
             else:
                 done.append(message)
         if strange:
-            done += await self._without_letters(ingestion, queue, strange)
+            done += await self._to_be_deleted(ingestion, queue, strange)
         if done:
             await _asked(queue.delete(done))
         for seconds, messages in early.items():
@@ -155,7 +155,7 @@ class EventReceiver:
         """In whole seconds, so that what is early by the same time is put off together."""
         return max(1, min(LONGEST_POSTPONEMENT_SECONDS, ceil((moment - self._clock.now()).total_seconds())))
 
-    async def _without_letters(
+    async def _to_be_deleted(
         self, ingestion: Ingestion, queue: EventQueue, strange: Sequence[tuple[QueueMessage, str]]
     ) -> Sequence[QueueMessage]:
         """Those of the messages that nobody understands which are to be deleted, for no dead letter queue would take them."""
