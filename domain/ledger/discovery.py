@@ -103,7 +103,9 @@ class FileDiscoveryService:
 
     def _listing_is_due(self, ingestion: Ingestion, run: Run) -> bool:
         due_at = ingestion.listing_due_at
-        return due_at is None or due_at <= self._clock.now() or run.trigger in (RunTrigger.MANUAL, RunTrigger.REFRESH)
+        # A retry that comes here is of a run that had not ended its own, whatever that was.
+        asked = run.trigger in (RunTrigger.MANUAL, RunTrigger.REFRESH, RunTrigger.RETRY)
+        return asked or due_at is None or due_at <= self._clock.now()
 
 
 class _Entering:

@@ -298,7 +298,13 @@ class ListingContract:
 
     @pytest.mark.parametrize(
         ("trigger", "lists"),
-        [(RunTrigger.MANUAL, True), (RunTrigger.REFRESH, True), (RunTrigger.SCHEDULED, False), (RunTrigger.EVENT, False)],
+        [
+            (RunTrigger.MANUAL, True),
+            (RunTrigger.REFRESH, True),
+            (RunTrigger.RETRY, True),
+            (RunTrigger.SCHEDULED, False),
+            (RunTrigger.EVENT, False),
+        ],
     )
     async def test_a_run_that_somebody_asks_for_lists(self, bench: Workbench, trigger: RunTrigger, lists: bool) -> None:
         bench.event_queue()

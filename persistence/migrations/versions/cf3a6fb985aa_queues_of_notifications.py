@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "cf3a6fb985aa"
-down_revision = "c61a8cd226be"
+down_revision = "30722c8c3a4a"
 branch_labels = None
 depends_on = None
 

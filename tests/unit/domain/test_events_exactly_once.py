@@ -145,7 +145,7 @@ class EventsExactlyOnce(RuleBasedStateMachine):
             assert rows >= ROWS if self.policy is ChangedFilePolicy.APPEND else rows == ROWS
         assert self.queue.bodies == []
         assert all(letter.body in ("{", "[]") for letter in self.queue.dead_letters)
-        assert self.do(self._triggers()) <= {RunTrigger.EVENT}
+        assert self.do(self._triggers()) <= {RunTrigger.EVENT, RunTrigger.RETRY}
 
     async def _triggers(self) -> set[RunTrigger]:
         async with self.bench.unit_of_work(self.bench.tenant.id) as tx:
