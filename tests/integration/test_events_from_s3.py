@@ -54,7 +54,7 @@ async def seen(running: Running, id: str) -> dict[str, Any]:
 
 async def when(running: Running, id: str, condition: Any) -> dict[str, Any]:
     """The ingestion, once it is as the condition says and no run of it is active."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found = await seen(running, id)
             if condition(found) and all(run["status"] not in ("QUEUED", "RUNNING") for run in found["runs"]["nodes"]):
