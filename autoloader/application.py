@@ -56,6 +56,7 @@ from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.unit_of_work import Subject, Topic
+from domain.runs.event_runs import EventRunService
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
 from domain.system import Probe, SystemService
@@ -146,7 +147,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             measuring.metrics.watch_pool(pool, partial(connections_in_use, opened), partial(waiting_for_connections, opened))
         await asyncio.to_thread(newest_revision)
         stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
-        stack.callback(stores.close)
+        stack.push_async_callback(stores.aclose)
         staging = _scratch(settings.home.absolute())
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
         if not settings.local_roots:
@@ -162,7 +163,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         notifications = SqlNotifications(database_url)
         stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock, telemetry)
-        discovery = FileDiscoveryService(unit_of_work, stores, clock)
+        discovery = FileDiscoveryService(unit_of_work, stores, clock, telemetry)
         spark = await stack.enter_async_context(_spark(settings, database_url, staging, engine, stores))
         engines = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
         batches = BatchSettings(
@@ -232,7 +233,9 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             pipeline,
             orchestrator,
             LatenessService(unit_of_work, clock),
+            EventRunService(unit_of_work, stores, clock, rest_seconds=settings.queue_seconds),
             telemetry,
+            queue_seconds=settings.queue_seconds,
             lease_seconds=settings.lease_seconds,
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)

@@ -32,6 +32,7 @@ class CredentialSettings(BaseModel):
     session_token: SecretStr | None = None
     profile: str | None = None
     role_arn: str | None = None
+    sqs_endpoint_url: str | None = None
 
 
 class OidcSettings(BaseModel):
@@ -120,6 +121,12 @@ class Settings(BaseSettings):
     batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
+    queue_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3_600,
+        description="How often queues of notifications are looked at, and what lies at least between runs so begun.",
+    )
     cost_rates: CostRatesSettings = Field(
         default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
     )

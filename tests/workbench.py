@@ -14,6 +14,7 @@ from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ports.engine import Engine
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -22,6 +23,7 @@ from tests.factories import BUCKET, a_run, a_tenant, an_ingestion
 from tests.fakes.clock import FakeClock
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
+from tests.fakes.event_queue import FakeEventQueue
 from tests.fakes.object_store import FakeObjectStores
 from tests.fakes.scripted_engine import ScriptedEngine, Table
 from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
@@ -43,6 +45,7 @@ class Workbench:
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
     batches: BatchSettings = field(default_factory=lambda: BatchSettings(max_files=3, lease_seconds=60, retry_base_seconds=60))
     settings: PipelineSettings = field(default_factory=lambda: PipelineSettings(lease_seconds=60, failures_until_error=3))
+    telemetry: Telemetry = NO_TELEMETRY
 
     @property
     def engines(self) -> Mapping[EngineType, Engine]:
@@ -54,7 +57,7 @@ class Workbench:
 
     @property
     def discovery(self) -> FileDiscoveryService:
-        return FileDiscoveryService(self.unit_of_work, self.stores, self.clock)
+        return FileDiscoveryService(self.unit_of_work, self.stores, self.clock, self.telemetry)
 
     @property
     def resets(self) -> ResetService:
@@ -76,6 +79,10 @@ class Workbench:
         for path in paths:
             self.stores.put(path, content)
         return paths
+
+    def event_queue(self, name: str = "notifications", *, dead_after: int | None = None) -> FakeEventQueue:
+        """A new queue at the store, on this bench's clock."""
+        return self.stores.queues.setdefault(name, FakeEventQueue(name, self.clock, dead_after))
 
     async def ingestion(self, **fields: Any) -> Ingestion:
         self.stores.add_location(BUCKET)

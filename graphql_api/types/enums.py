@@ -49,6 +49,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "DUPLICATE_NAME": "Another ingestion of yours has this name.",
             "DESTINATION_TAKEN": "The destination table belongs to another ingestion.",
+            "QUEUE_TAKEN": "The queue of notifications belongs to another ingestion.",
             "RUN_ACTIVE": "The ingestion has a run that is queued or under way.",
             "WRONG_STATE": "Its status does not allow it.",
             "IDEMPOTENCY_KEY_REUSED": "The idempotency key was used for another request.",
@@ -77,7 +78,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
     ),
     DiscoveryMode: (
         "How new files are found.",
-        {"LISTING": "Each run lists the source.", "EVENTS": "By the store's notifications; not supported yet."},
+        {"LISTING": "Each run lists the source.", "EVENTS": "By the store's notifications, and by a listing now and then."},
     ),
     FormatType: (
         "What the files are.",
@@ -149,7 +150,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "MANUAL": "Somebody asked for it.",
             "SCHEDULED": "The schedule fired.",
-            "EVENT": "Files were announced.",
+            "EVENT": "The store has sent notifications, or the source was due to be listed again.",
             "RETRY": "An earlier run is tried again.",
             "REFRESH": "The table is loaded anew.",
         },

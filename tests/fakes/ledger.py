@@ -68,15 +68,21 @@ class FakeProcessedFileRepository:
         return Discovered(new, changed)
 
     async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
+        due = self._due(ingestion_id, max_retries)
+        for file in due:
+            self._move(file, FileStatus.PENDING, next_retry_at=None)
+        return len(due)
+
+    async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
+        return bool(self._pending(ingestion_id, None) or self._due(ingestion_id, max_retries))
+
+    def _due(self, ingestion_id: UUID, max_retries: int) -> list[ProcessedFile]:
         now = self._scope.now()
-        due = [
+        return [
             file
             for file in self._current(ingestion_id, FileStatus.FAILED)
             if file.retry_count < max_retries and file.next_retry_at is not None and file.next_retry_at <= now
         ]
-        for file in due:
-            self._move(file, FileStatus.PENDING, next_retry_at=None)
-        return len(due)
 
     async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
         return min(at_most, len(self._pending(ingestion_id, assigned_to)))

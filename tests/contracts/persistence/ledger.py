@@ -427,8 +427,11 @@ class MarkContract:
         later = await _file_in(world, ingestion, FileStatus.FAILED, retry_base_seconds=600)
         due = await _file_in(world, ingestion, FileStatus.FAILED, retry_base_seconds=0)
         async with world.begin() as tx:
+            assert not await tx.files.any_waiting(ingestion.id, max_retries=1)
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=1) == 0
+            assert await tx.files.any_waiting(ingestion.id, max_retries=2)
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 1
+            assert await tx.files.any_waiting(ingestion.id, max_retries=1), "it is PENDING"
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 0
         requeued = replace(due, status=FileStatus.PENDING, next_retry_at=None)
         assert await world.files(ingestion) == [used_up, later, requeued]

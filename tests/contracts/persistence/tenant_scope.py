@@ -16,7 +16,7 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Policies, Reset
+from domain.ingestions.entities import ChangedFilePolicy, EventQueueState, Ingestion, IngestionStatus, Policies, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.notifications.entities import DeliveryStatus, Webhook, WebhookDelivery
 from domain.ports.reader import Reader, Window
@@ -104,6 +104,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         lambda tx, v: tx.ingestions.update_last_run(v.ingestion.id, v.run.id, NOW, consecutive_failures=9),
         _NOTHING,
     ),
+    "ingestions.set_last_listed": (lambda tx, v: tx.ingestions.set_last_listed(v.ingestion.id, NOW), _NOTHING),
+    "ingestions.set_event_queue": (lambda tx, v: tx.ingestions.set_event_queue(v.ingestion.id, EventQueueState(NOW)), _NOTHING),
     "ingestions.set_table": (lambda tx, v: tx.ingestions.set_table(v.ingestion.id, uuid4()), _NOTHING),
     "ingestions.get_table": (lambda tx, v: tx.ingestions.get_table(v.ingestion.id), None),
     "ingestions.begin_reset": (
@@ -128,6 +130,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         Discovered(),
     ),
     "files.requeue_due_failures": (lambda tx, v: tx.files.requeue_due_failures(v.ingestion.id, max_retries=100), 0),
+    "files.any_waiting": (lambda tx, v: tx.files.any_waiting(v.ingestion.id, max_retries=100), False),
     "files.assign_unloaded": (lambda tx, v: tx.files.assign_unloaded(v.ingestion.id, of_run=v.run.id, to_run=uuid4()), 0),
     "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
