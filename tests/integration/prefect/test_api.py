@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -164,10 +164,8 @@ async def test_what_prefects_schedule_fires_is_a_run_of_its_moment(orchestrated:
     due = datetime.now(UTC).replace(second=0, microsecond=0)
     once_a_year = {"cron": f"{due.minute} {due.hour} {due.day} {due.month} *", "timezone": "UTC"}
     id = await orchestrated.create("orders", schedule=once_a_year, activate=True)
-    deployment = await deployed(prefect, id)
-    # What Prefect's scheduler does by itself, sooner or later: it lays out the flow runs of a stretch of time.
-    around = {"start_time": str(due - timedelta(seconds=1)), "end_time": str(due + timedelta(seconds=1)), "min_runs": 1, "max_runs": 1}
-    await prefect.client.request("POST", f"/deployments/{deployment.id}/schedule", json=around)
+    await deployed(prefect, id)
+    await prefect.lay_out(uuid_of(id), due)
 
     async def look() -> list[dict[str, Any]]:
         ingestion = (await orchestrated.client.data(RUNS, {"id": id}))["ingestion"]
