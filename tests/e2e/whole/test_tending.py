@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from functools import partial
 from random import Random
 
+import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -27,11 +30,12 @@ async def test_a_grown_table_is_rewritten_in_z_order_and_keeps_its_rows(whole: W
     points = [(x, y) for x in range(_SIDE) for y in range(_SIDE)]
     Random(1).shuffle(points)
     id = await whole.create(destination=whole.destination(sortBy=["x", "y"]))
-    for part in range(_FILES):
-        whole.land(f"{part}.json", lines([{"x": x, "y": y} for x, y in points[part::_FILES]]))
-        if part == _FILES - 1:
-            await whole.iceberg(_grow)
-        assert (await whole.run(id))["rowsWritten"] == _SIDE * _SIDE / _FILES
+    quarters = [points[part::_FILES] for part in range(_FILES)]
+    whole.land("first.json", _as_lines(quarters[0]))
+    assert (await whole.run(id))["status"] == "SUCCESS"
+    await whole.iceberg(partial(_grow, others=quarters[1:-1]))
+    whole.land("last.json", _as_lines(quarters[-1]))
+    assert (await whole.run(id))["status"] == "SUCCESS"
 
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while (files := await whole.iceberg(_files_before_and_after)) is None:
@@ -45,12 +49,18 @@ async def test_a_grown_table_is_rewritten_in_z_order_and_keeps_its_rows(whole: W
     assert rows == sorted(points, key=lambda point: _z_value(*point))
 
 
-def _grow(table: Table) -> None:
-    """By all that is missing but one of the snapshots that make it due: commits of others, that bring no row."""
-    nothing = table.schema().as_arrow().empty_table()
+def _as_lines(points: Sequence[tuple[int, int]]) -> str:
+    return lines([{"x": x, "y": y} for x, y in points])
+
+
+def _grow(table: Table, others: Sequence[Sequence[tuple[int, int]]]) -> None:
+    """By all but one of the snapshots that make it due: others write into it too, some of them rows."""
+    schema = table.schema().as_arrow()
     with table.transaction() as transaction:
-        for _ in range(TENDED_EVERY_SNAPSHOTS - 1 - len(table.snapshots())):
-            transaction.append(nothing)
+        for points in others:
+            transaction.append(pa.Table.from_pylist([{"x": x, "y": y} for x, y in points], schema))
+        for _ in range(TENDED_EVERY_SNAPSHOTS - 1 - len(others) - len(table.snapshots())):
+            transaction.append(schema.empty_table())
 
 
 def _files_before_and_after(table: Table) -> tuple[set[str], set[str]] | None:
