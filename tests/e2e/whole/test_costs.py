@@ -8,6 +8,9 @@ import pytest
 
 from tests.fixtures.whole_stack import Whole, lines
 
+# The first of them starts everything.
+pytestmark = pytest.mark.timeout(600)
+
 ESTIMATE = """
 query ($input: EstimateCostInput!) {
   estimateCost(input: $input) {

@@ -15,6 +15,9 @@ from pyiceberg.table import Table
 
 from tests.fixtures.whole_stack import Whole, lines
 
+# The first of them starts everything.
+pytestmark = pytest.mark.timeout(600)
+
 VERSIONS = """
 query ($id: ID!) {
   ingestion(id: $id) { schemaVersions { nodes {

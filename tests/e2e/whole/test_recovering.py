@@ -11,6 +11,9 @@ from pyiceberg.table import Table
 from tests.fixtures.whole_stack import Whole, lines
 from tests.integration.graphql_api.test_refresh import REFRESH
 
+# The first of them starts everything.
+pytestmark = pytest.mark.timeout(600)
+
 RETRY = "mutation ($input: RetryRunInput!) { retryRun(input: $input) { ... on Run { id } ... on Error { message } } }"
 RUNS = """
 query ($id: ID!) {

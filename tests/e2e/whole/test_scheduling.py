@@ -12,6 +12,9 @@ from tests.fixtures.whole_stack import Whole, lines
 from tests.integration.graphql_api.documents import CHANGE_STATUS, RUN
 from tests.integration.prefect.test_api import deployed, soon, uuid_of
 
+# The first of them starts everything.
+pytestmark = pytest.mark.timeout(600)
+
 RUNS = """
 query ($id: ID!) {
   ingestion(id: $id) { status runs { nodes { id status trigger dueAt flowRunId rowsWritten filesDiscovered filesProcessed } } }

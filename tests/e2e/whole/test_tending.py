@@ -15,6 +15,9 @@ from pyiceberg.table.snapshots import Operation
 from domain.ledger.table_care import TENDED_EVERY_SNAPSHOTS
 from tests.fixtures.whole_stack import Whole, lines
 
+# The first of them starts everything.
+pytestmark = pytest.mark.timeout(600)
+
 _SIDE = 8
 _FILES = 4
 _PATIENCE_SECONDS = 120
