@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from autoloader.flow_services import flow_services
 from autoloader.flows import run_ingestion_flow
 from autoloader.settings import Settings
+from domain.runs.entities import RunLimits
 from integrations.prefect.service import PrefectService
 from integrations.prefect.worker import WarmWorker
 from tests.fixtures.application import Running, open_running
@@ -51,13 +52,13 @@ async def orchestrated(prefect_settings: Settings, database: AsyncEngine, landin
 
 
 @pytest.fixture
-def working(prefect: Prefect, bench: Workbench) -> Callable[[], AbstractAsyncContextManager[WarmWorker]]:
+def working(prefect: Prefect, bench: Workbench) -> Callable[..., AbstractAsyncContextManager[WarmWorker]]:
     """Flow runs of the test's work pool are executed, over the bench, while the block runs."""
 
     @contextlib.asynccontextmanager
-    async def working() -> AsyncIterator[WarmWorker]:
+    async def working(limits: RunLimits | None = None) -> AsyncIterator[WarmWorker]:
         worker = WarmWorker(run_ingestion_flow, work_pool=prefect.work_pool, at_once=2, drain_seconds=0)
-        with prefect.connection.settings(), flow_services(flow_services_of(bench)):
+        with prefect.connection.settings(), flow_services(flow_services_of(bench, limits)):
             serving = asyncio.create_task(worker.serve())
         try:
             yield worker
