@@ -124,11 +124,11 @@ class BatchFileProcessor:
         await self._settle_unmarked(batch, charge=None)
         return True
 
-    async def settle_abandoned(self, ingestion: Ingestion) -> None:
+    async def settle_abandoned(self, ingestion: Ingestion, *, without_table: bool = False) -> None:
         """Settle the batches that ended runs have left, without waiting for their leases.
 
-        A batch whose table is gone is released: what is not in the ingestion's table is not loaded. Raises
-        `TableUnavailableError` when the table cannot answer.
+        `without_table`: a batch whose table is gone is released, for what is not in the ingestion's table is not loaded. Raises
+        `TableUnavailableError` when the table cannot answer, and `LeaseLostError` when somebody else settles one at the same time.
         """
         async with self._unit_of_work(ingestion.tenant_id) as tx:
             abandoned = await tx.batches.get_abandoned(ingestion.id)
@@ -140,6 +140,8 @@ class BatchFileProcessor:
             try:
                 await self._settle_unmarked(taken, charge=None)
             except (TableMissingError, TableReplacedError):
+                if not without_table:
+                    raise
                 async with self._unit_of_work(ingestion.tenant_id) as tx:
                     if await tx.batches.release(taken):
                         await tx.files.release(taken)

@@ -205,7 +205,12 @@ class RunPipeline:
 
         A run that does not list is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
         were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
+        First the batches that earlier runs have left are settled, for their files are neither loaded nor waiting. Raises
+        `TableUnavailableError` when the table cannot say which.
         """
+        # Somebody else may be settling them: then what comes of their files is for the next run.
+        with contextlib.suppress(LeaseLostError):
+            await self._processor.settle_abandoned(ingestion)
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
             if run.lists:

@@ -55,6 +55,7 @@ async def loaded(running: Running) -> str:
     return ingestion
 
 
+@pytest.mark.scenario(118)
 async def test_a_full_refresh_loads_everything_anew(running: Running) -> None:
     ingestion = await loaded(running)
     planned = await do(running, REFRESH, ingestionId=ingestion, mode="FULL", dryRun=True)
@@ -73,10 +74,13 @@ async def test_a_full_refresh_loads_everything_anew(running: Running) -> None:
     queued = await do(running, REFRESH, ingestionId=ingestion, mode="FULL", confirm=True)
     ended = await running.ended(queued["run"]["id"])
 
+    assert (queued["run"]["trigger"], queued["run"]["refresh"]) == ("REFRESH", {"mode": "FULL", "load": True})
     # The table is a new one, so its columns are those of what lies there now: the file says 1 and "4".
     assert (ended["status"], ended["filesDiscovered"], ended["rowsWritten"]) == ("SUCCESS", 2, 3)
     assert sorted((await running.table("events"))["id"].to_pylist()) == ["1", "2", "4"]
     assert await when_done(running, ingestion) == {"status": "DRAFT", "resetPending": False, "generation": 2}
+    # It was loaded, and is forgotten.
+    assert (await explained(running, ingestion, "b.json"))["state"] == "NOT_AT_SOURCE"
     assert (await running.run(ingestion))["status"] == "NO_NEW_FILES"
 
 
