@@ -164,17 +164,21 @@ class SqlProcessedFileRepository:
         taken = select(summed.c.id).where(or_(fits, first) if at_least_one else fits).subquery()
         return await self._take(batch, processed_files.c.id == taken.c.id)
 
-    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
-        await self.record_discovered(batch.ingestion_id, [object])
-        taken = await self._take(
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ProcessedFile]:
+        asked = _unnest(path=(Text(), list(paths)))
+        return await self._take(
             batch,
             and_(
                 processed_files.c.ingestion_id == batch.ingestion_id,
                 processed_files.c.current,
-                processed_files.c.path == object.path,
+                processed_files.c.path == asked.c.path,
                 _is(FileStatus.PENDING),
             ),
         )
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        await self.record_discovered(batch.ingestion_id, [object])
+        taken = await self.claim_paths(batch, [object.path])
         return taken[0] if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
