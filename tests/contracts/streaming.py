@@ -221,6 +221,7 @@ class StreamedRunContract:
 
         assert run.status is RunStatus.FAILED
         assert run.error_message == f"epoch 1 of the stream into {ingestion.destination.key} expired unrecorded: refresh it (FULL)"
+        bench.stream.after_commit = _go_on
         assert (await refreshed(bench, ingestion, RefreshMode.FULL)).status is RunStatus.SUCCESS
         assert rows(bench, ingestion) == dict.fromkeys("abcdefg", ROWS)
 
