@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Table
 from domain.access.entities import ApiKey, AuditEvent
 from domain.activity.entities import ActivityEvent
 from domain.ingestions.entities import Ingestion
-from domain.ledger.entities import Batch, FileAttempt, ProcessedFile
+from domain.ledger.entities import Batch, ClaimedFile, FileAttempt, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookDelivery
 from domain.runs.entities import Run
 from domain.schema_changes import SchemaChange
@@ -27,6 +27,7 @@ TABLE_OF: dict[type, Table] = {
     Run: tables.runs,
     Batch: tables.batches,
     ProcessedFile: tables.processed_files,
+    ClaimedFile: tables.processed_files,
     FileAttempt: tables.file_attempts,
     SchemaChange: tables.schema_changes,
     SchemaVersion: tables.schema_versions,

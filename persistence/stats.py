@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 
 from domain.ledger.entities import FileStatus
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RunStatus
 from persistence.tables import file_count_changes, ingestions, processed_files, runs
 
 COUNTED = ("files", "size_bytes", "rows", "rows_skipped", "rows_rescued")
@@ -106,7 +106,7 @@ def counts_statement(tenant_id: UUID, ingestion_id: UUID) -> Select[Any]:
 def run_totals_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Select[Any]:
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), the sums that `RunTotals` has, in its order."""
     given = _given(ingestion_ids)
-    listed = and_(runs.c.trigger != RunTrigger.RETRY, runs.c.started_at.is_not(None))
+    listed = and_(runs.c.lists, runs.c.started_at.is_not(None))
     settled = runs.c.files_processed + runs.c.files_failed + runs.c.files_skipped + runs.c.files_held
     sums = (
         select(

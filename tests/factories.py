@@ -141,6 +141,7 @@ def a_run(**fields: Any) -> Run:
             "ingestion_id": uuid4(),
             "status": RunStatus.QUEUED,
             "trigger": RunTrigger.MANUAL,
+            "lists": True,
             "queued_at": NOW,
             **dict.fromkeys((*unset, "error_message", "flow_run_id")),
             **counters,

@@ -121,6 +121,10 @@ class Workbench:
         assert run is not None
         return run
 
+    async def active(self, ingestion: Ingestion) -> Run | None:
+        async with self.unit_of_work(self.tenant.id) as tx:
+            return await tx.runs.get_active(ingestion.id)
+
     async def stored(self, ingestion: Ingestion) -> Ingestion:
         async with self.unit_of_work(self.tenant.id) as tx:
             found = await tx.ingestions.get_by_id(ingestion.id)

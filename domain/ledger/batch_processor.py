@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 
 from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, Policies, SchemaEvolution
-from domain.ledger.entities import Batch, ProcessedFile
+from domain.ledger.entities import Batch, ClaimedFile
 from domain.ledger.schema_proposals import hold
 from domain.ledger.table_care import is_due
 from domain.notifications.announcing import announce
@@ -62,7 +62,7 @@ class _Claimed:
     """A batch in hand, the rows that it takes the place of, and the decided schema changes under which it is loaded."""
 
     batch: Batch
-    files: Sequence[ProcessedFile]
+    files: Sequence[ClaimedFile]
     replaced: Replaced
     decided: Sequence[SchemaChange]
 
@@ -162,7 +162,7 @@ class BatchFileProcessor:
                     max_files=max_files,
                     max_bytes=max_bytes,
                     at_least_one=at_least_one,
-                    assigned_to=run.id if run.retry_of_id else None,
+                    assigned_to=None if run.lists else run.id,
                 )
                 if not files:
                     raise _NothingToClaimError
@@ -336,7 +336,7 @@ class BatchFileProcessor:
             raise
 
 
-def measure(files: Sequence[ProcessedFile], outcomes: Sequence[FileOutcome]) -> RunMetrics:
+def measure(files: Sequence[ClaimedFile], outcomes: Sequence[FileOutcome]) -> RunMetrics:
     """The outcomes as counters; bytes are those of loaded files."""
     sizes = {file.id: file.size_bytes for file in files}
     loaded = [o for o in outcomes if o.status is OutcomeStatus.LOADED]
@@ -352,11 +352,11 @@ def measure(files: Sequence[ProcessedFile], outcomes: Sequence[FileOutcome]) -> 
     )
 
 
-async def _replaced(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile]) -> Replaced:
+async def _replaced(tx: UnitOfWork, batch: Batch, files: Sequence[ClaimedFile]) -> Replaced:
     return await tx.files.get_replaced(batch) if any(file.replaces for file in files) else NONE_REPLACED
 
 
-async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ProcessedFile], ids: Set[int]) -> None:
+async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ClaimedFile], ids: Set[int]) -> None:
     """Of the files with these ids, the ones that replace earlier versions have done so."""
     replacing = [file.id for file in files if file.replaces and file.id in ids]
     if replacing:

@@ -62,6 +62,23 @@ class ProcessedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimedFile:
+    """What a load needs of a file that its batch has in hand. A claim is thousands of them, and reading the rest takes most of its time."""
+
+    id: int
+    path: str
+    replaces: bool
+    size_bytes: int
+    etag: str
+    modified_at: datetime
+
+    @property
+    def stored_object(self) -> StoredObject:
+        """The object as it was when it was last listed: what a load must read."""
+        return StoredObject(self.path, self.size_bytes, self.etag, self.modified_at)
+
+
+@dataclass(frozen=True, slots=True)
 class FileAttempt:
     """What one run did with one file; kept for good, so that a retry erases no evidence."""
 

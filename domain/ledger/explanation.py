@@ -16,7 +16,7 @@ from domain.ledger.globs import relative_path
 from domain.ledger.source_filters import source_filters
 from domain.ports.object_store import ObjectStores, SourceUnavailableError, StoredObject
 from domain.ports.unit_of_work import UnitOfWorkFactory
-from domain.runs.entities import Run, RunStatus, RunTrigger
+from domain.runs.entities import Run, RunStatus
 from domain.schema_changes import SchemaChange, described
 from domain.states import RUNNABLE
 from domain.tenants import Principal
@@ -192,7 +192,7 @@ class _Waits:
 
 
 def _what_is_waited_for(ingestion: Ingestion, run: Run | None, file: ProcessedFile | None) -> _Waits:
-    if run is not None and run.trigger is RunTrigger.RETRY and (file is None or file.run_id != run.id):
+    if run is not None and not run.lists and (file is None or file.run_id != run.id):
         return _Waits(FileState.WAITING, f"the run after {run.id} loads it: that one takes only the files that it tries again", run.id)
     if run is not None and run.status is RunStatus.QUEUED:
         return _Waits(FileState.WAITING, f"run {run.id} loads it, and waits for a free slot", run.id)

@@ -14,7 +14,7 @@ from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import IngestionStatus
 from domain.ingestions.inputs import InputModel, Text
-from domain.ledger.entities import Batch, ProcessedFile
+from domain.ledger.entities import Batch, ClaimedFile
 from domain.notifications.announcing import announce
 from domain.notifications.events import schema_change_proposed
 from domain.ports.engine import FileOutcome, OutcomeStatus
@@ -91,7 +91,7 @@ async def _check_names(tx: UnitOfWork, change: SchemaChange) -> None:
 async def hold(
     tx: UnitOfWork,
     batch: Batch,
-    files: Sequence[ProcessedFile],
+    files: Sequence[ClaimedFile],
     needing: Sequence[FileOutcome],
     *,
     known: Sequence[SchemaChange],

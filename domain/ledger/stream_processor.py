@@ -15,7 +15,7 @@ from uuid import UUID, uuid4, uuid5
 from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion
 from domain.ledger.batch_processor import BatchSettings, measure, record_table
-from domain.ledger.entities import FileStatus, ProcessedFile
+from domain.ledger.entities import ClaimedFile, FileStatus
 from domain.ledger.table_care import is_due
 from domain.ports.engine import FileOutcome, OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, SourceUnavailableError, StoredObject
@@ -240,9 +240,9 @@ async def _hold(tx: UnitOfWork, run: Run, ingestion: Ingestion) -> Ingestion:
     return present
 
 
-def _loaded(file: ProcessedFile, streamed: StreamedFile) -> FileOutcome:
+def _loaded(file: ClaimedFile, streamed: StreamedFile) -> FileOutcome:
     return FileOutcome(file.id, OutcomeStatus.LOADED, rows=streamed.rows, rows_rescued=streamed.rows_rescued)
 
 
-def _why_left_out(file: ProcessedFile) -> str:
+def _why_left_out(file: ClaimedFile) -> str:
     return BROUGHT_NOTHING if file.size_bytes else EMPTY

@@ -9,7 +9,7 @@ from typing import Protocol
 from uuid import UUID
 
 from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
-from domain.ledger.entities import Batch, FileStatus, ProcessedFile
+from domain.ledger.entities import Batch, ClaimedFile, FileStatus, ProcessedFile
 from domain.ports.engine import ColumnChange, FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.relations import ProcessedFileFilter
@@ -204,7 +204,7 @@ class ProcessedFileRepository(Protocol):
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
-    ) -> Sequence[ProcessedFile]:
+    ) -> Sequence[ClaimedFile]:
         """PENDING -> PROCESSING for the oldest files that nobody else is claiming, into `batch`; returned by id.
 
         Stops before the bytes go past `max_bytes`; only the first file may, when `at_least_one` is to be taken.
@@ -213,7 +213,7 @@ class ProcessedFileRepository(Protocol):
         """
         ...
 
-    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ProcessedFile]:
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
         """PENDING -> PROCESSING for the current files of these paths, into `batch`; returned by id. Waits for who is claiming them."""
         ...
 
@@ -297,7 +297,7 @@ class ProcessedFileRepository(Protocol):
         """PROCESSING -> PENDING for the batch's files that are not settled; leaves no attempt."""
         ...
 
-    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
+    async def batch_files(self, batch_id: UUID) -> Sequence[ClaimedFile]:
         """The batch's PROCESSING files, by id."""
         ...
 

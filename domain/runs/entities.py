@@ -77,10 +77,11 @@ class RunMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`files_total` is what the run has to do (known once discovery has ended), from which progress follows.
+    """`files_total` is what the run has to do, known once discovery has ended; progress follows from it.
 
-    `due_at` is the moment of the schedule that fired, on SCHEDULED runs; `lease_expires_at` tells when a run whose
-    worker is silent counts as lost. `duration_seconds` is set with `ended_at`.
+    `lists` tells whether it lists its source and takes whatever waits. A retry of a run that had come to the end of its
+    listing does not: it takes what that one has left. `due_at` is the moment of the schedule that fired, on SCHEDULED runs;
+    `lease_expires_at` tells when a run whose worker is silent counts as lost. `duration_seconds` is set with `ended_at`.
     """
 
     id: UUID
@@ -91,6 +92,7 @@ class Run:
     refresh: Refresh | None
     retry_of_id: UUID | None
     retry_count: int
+    lists: bool
     due_at: datetime | None
     queued_at: datetime
     started_at: datetime | None

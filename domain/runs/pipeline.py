@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
@@ -25,8 +26,9 @@ from domain.log_fields import binding
 from domain.notifications.announcing import announce
 from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
-from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWorkFactory
+from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import RefreshMode, Run, RunMetrics, RunStatus
+from domain.runs.service import queue, retry_of
 from domain.steps import Step, reached
 from domain.tenants import Grants
 
@@ -38,10 +40,14 @@ COUNT_AT_MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """`failures_until_error` runs that fail one after the other put the ingestion into ERROR."""
+    """`failures_until_error` runs that fail one after the other put the ingestion into ERROR. A run whose worker was lost is retried
+
+    by itself, and that retry too, up to `lost_retries` times: what kills its worker each time is not to kill them for ever.
+    """
 
     lease_seconds: float = 30.0
     failures_until_error: int = 5
+    lost_retries: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +204,8 @@ class RunPipeline:
 
     @stage
     async def discover(self, run: Run, ingestion: Ingestion, grants: Grants) -> Sequence[str]:
-        """Enter what has landed into the ledger; the first paths that were listed. A RETRY run lists nothing."""
-        if run.retry_of_id is not None:
+        """Enter what has landed into the ledger; the first paths that were listed. None by a run that does not list."""
+        if not run.lists:
             return ()
         return (await self._discovery.discover(ingestion, grants, run)).first
 
@@ -207,19 +213,19 @@ class RunPipeline:
     async def check(self, run: Run, ingestion: Ingestion, paths: Sequence[str]) -> FileState:
         """Requeue failures whose retry is due, and count what waits; and say which of the paths are done.
 
-        A RETRY run is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
+        A run that does not list is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
         were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
         """
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
-            if run.retry_of_id is None:
+            if run.lists:
                 await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
                 asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
                 await tx.files.release_held(ingestion.id, outdated=asks)
-            else:
+            elif run.retry_of_id is not None:
                 await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
-            waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=run.id if run.retry_of_id else None)
+            waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=None if run.lists else run.id)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
         reached(Step.DISCOVERED)
         return FileState(waiting, frozenset(done))
@@ -246,23 +252,23 @@ class RunPipeline:
         return await self._end(run, status, message)
 
     @stage
-    async def fail(self, run: Run, message: str) -> Run | None:
-        """-> FAILED with the message; None when the run has ended already."""
+    async def fail(self, run: Run, message: str, *, lost: bool = False) -> Run | None:
+        """-> FAILED with the message; None when the run has ended already. It is retried by itself when its worker was lost."""
         try:
-            return await self._end(run, RunStatus.FAILED, message)
+            return await self._end(run, RunStatus.FAILED, message, lost=lost)
         except (ConflictError, NotFoundError):
             return None
 
     @stage
-    async def stop(self, run: Run, message: str) -> Run | None:
-        """-> CANCELLED when that was asked for, else FAILED with the message; None when the run has ended already."""
+    async def stop(self, run: Run, message: str, *, lost: bool = False) -> Run | None:
+        """-> CANCELLED when that was asked for, else as `fail` does."""
         try:
-            return await self._end(run, RunStatus.CANCELLED, None)
+            return await self._end(run, RunStatus.CANCELLED, None, lost=lost)
         except (ConflictError, NotFoundError):
-            return await self.fail(run, message)
+            return await self.fail(run, message, lost=lost)
 
     async def recover_lost(self, limit: int = 100) -> int:
-        """Settle the batches and end the runs whose workers are silent; how many of both. The files wait for the next run.
+        """Settle the batches and end the runs whose workers are silent, and retry those runs; how many of both.
 
         What cannot be settled now does not keep the others waiting: its turn comes again.
         """
@@ -292,15 +298,11 @@ class RunPipeline:
         async with self._unit_of_work(subject.tenant_id) as tx:
             run = await tx.runs.get_by_id(subject.id)
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id) if run else None
-        if run is not None and ingestion is not None:
-            await self._record_streamed(run, ingestion)
-        message = "the worker was lost; its files are loaded by the next run"
-        if run is None or await self.stop(run, message) is None:
+        if run is None:
             return False
-        async with self._unit_of_work(subject.tenant_id) as tx:
-            # An orchestrator may still hold what executed it.
-            await tx.outbox.add(Topic.RUN, run.id)
-        return True
+        if ingestion is not None:
+            await self._record_streamed(run, ingestion)
+        return await self.stop(run, "the worker was lost; another run loads what it has left", lost=True) is not None
 
     async def _record_streamed(self, run: Run, ingestion: Ingestion) -> None:
         """What the lost worker's stream has committed, as far as it can be told now: the next run tells the rest."""
@@ -312,7 +314,7 @@ class RunPipeline:
         except (DomainError, LeaseLostError) as error:
             log.warning("what the stream of run %s has committed is not recorded yet: %s", run.id, error)
 
-    async def _end(self, run: Run, status: RunStatus, message: str | None) -> Run:
+    async def _end(self, run: Run, status: RunStatus, message: str | None, *, lost: bool = False) -> Run:
         async with self._unit_of_work(run.tenant_id) as tx:
             now = self._clock.now()
             # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
@@ -328,9 +330,26 @@ class RunPipeline:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
                     await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
+                elif lost and status is RunStatus.FAILED:
+                    await self._retry_lost(tx, ingestion, ended)
+            if lost:
+                # An orchestrator may still hold what executed it.
+                await tx.outbox.add(Topic.RUN, run.id)
         reached(Step.ENDED)
         self._telemetry.ended(ended)
         return ended
+
+    async def _retry_lost(self, tx: UnitOfWork, ingestion: Ingestion, lost: Run) -> None:
+        """Unless nobody wants it run any more, or it has lost too many workers. A refresh that did not come to its listing begins again."""
+        if ingestion.status not in (IngestionStatus.DRAFT, IngestionStatus.ACTIVE) or lost.retry_count >= self._settings.lost_retries:
+            return
+        retry = retry_of(lost, at=self._clock.now())
+        if lost.refresh is not None and retry.lists:
+            retry = dataclasses.replace(retry, trigger=lost.trigger, refresh=lost.refresh)
+        if ingestion.execution.mode is ExecutionMode.STREAMING:
+            # A stream takes whatever has landed, so that has to be listed.
+            retry = dataclasses.replace(retry, lists=True)
+        await queue(tx, retry)
 
     @contextlib.asynccontextmanager
     async def _held(self, run: Run) -> AsyncIterator[None]:

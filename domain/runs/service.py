@@ -55,6 +55,8 @@ class RunService:
     async def retry_run(self, principal: Principal, request: RetryRequest) -> Run:
         """Queue a RETRY run for the files that a run had before it and that are not loaded; the run itself stays as it is.
 
+        A run that had not come to the end of its listing had all before it that waits: its retry lists too.
+
         Raises `NotFoundError`, `ConflictError`: WRONG_STATE when the run has not ended short of its files or the ingestion
         refuses runs, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED; `UnsupportedError` for a streamed ingestion's.
         """
@@ -62,11 +64,7 @@ class RunService:
             original = await tx.runs.get_by_id(request.run_id)
             if original is None:
                 raise NotFoundError("run")
-            run = dataclasses.replace(
-                new_run(principal.tenant.id, original.ingestion_id, RunTrigger.RETRY, at=self._clock.now()),
-                retry_of_id=original.id,
-                retry_count=original.retry_count + 1,
-            )
+            run = retry_of(original, at=self._clock.now())
             if request.idempotency_key is not None:
                 earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
                 if earlier is not None:
@@ -238,6 +236,7 @@ def new_run(
         refresh=refresh,
         retry_of_id=None,
         retry_count=0,
+        lists=True,
         due_at=due_at,
         queued_at=at,
         started_at=None,
@@ -256,6 +255,16 @@ def new_run(
         bytes_processed=0,
         error_message=None,
         flow_run_id=None,
+    )
+
+
+def retry_of(original: Run, *, at: datetime) -> Run:
+    """A QUEUED run for what another has left, and for what that one had not come to list."""
+    return dataclasses.replace(
+        new_run(original.tenant_id, original.ingestion_id, RunTrigger.RETRY, at=at),
+        retry_of_id=original.id,
+        retry_count=original.retry_count + 1,
+        lists=original.files_total is None,
     )
 
 

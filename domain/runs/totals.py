@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domain.runs.entities import Run, RunTrigger
+from domain.runs.entities import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class RunTotals:
         if run.ended_at is None:
             return cls()
         # A RETRY run lists nothing, and one that never started has done nothing.
-        listings = int(run.trigger is not RunTrigger.RETRY and run.started_at is not None)
+        listings = int(run.lists and run.started_at is not None)
         settled = run.metrics.files_settled
         return cls(1, run.duration_seconds or 0.0, listings, settled, run.files_processed, run.bytes_processed)
 

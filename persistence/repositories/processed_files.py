@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import (
@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import ChangedFilePolicy
-from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
+from domain.ledger.entities import Batch, BatchStatus, ClaimedFile, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
@@ -48,6 +48,7 @@ from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
 _LONGEST_RETRY_SECONDS = 86_400.0
+_File = TypeVar("_File", ProcessedFile, ClaimedFile)
 
 
 class SqlProcessedFileRepository:
@@ -146,7 +147,7 @@ class SqlProcessedFileRepository:
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
-    ) -> Sequence[ProcessedFile]:
+    ) -> Sequence[ClaimedFile]:
         # The bytes are summed outside the locking query, which may not use window functions. Files locked but not taken
         # are free again when the transaction ends.
         locked = (
@@ -162,11 +163,12 @@ class SqlProcessedFileRepository:
         fits = summed.c.sum_bytes <= max_bytes
         first = summed.c.sum_bytes == summed.c.size_bytes
         taken = select(summed.c.id).where(or_(fits, first) if at_least_one else fits).subquery()
-        return await self._take(batch, processed_files.c.id == taken.c.id)
+        return await self._take(ClaimedFile, batch, processed_files.c.id == taken.c.id)
 
-    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ProcessedFile]:
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
         asked = _unnest(path=(Text(), list(paths)))
         return await self._take(
+            ClaimedFile,
             batch,
             and_(
                 processed_files.c.ingestion_id == batch.ingestion_id,
@@ -179,7 +181,7 @@ class SqlProcessedFileRepository:
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
         await self.record_discovered(batch.ingestion_id, [object])
         taken = await self.claim_paths(batch, [object.path])
-        return taken[0] if taken else None
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         mine, earlier = processed_files.alias("mine"), processed_files.alias("earlier")
@@ -331,9 +333,9 @@ class SqlProcessedFileRepository:
         statement = self._in_work(batch.id).values(status=FileStatus.PENDING, batch_id=None)
         return await self._scope.changed(statement)
 
-    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
-        statement = self._scope.select(ProcessedFile).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
-        return await self._scope.all(ProcessedFile, statement.order_by(processed_files.c.id))
+    async def batch_files(self, batch_id: UUID) -> Sequence[ClaimedFile]:
+        statement = self._scope.select(ClaimedFile).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))
+        return await self._scope.all(ClaimedFile, statement.order_by(processed_files.c.id))
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
         if path_prefix is None:
@@ -446,14 +448,14 @@ class SqlProcessedFileRepository:
         known = dict(found)
         return [o for o in objects if known.get(o.path) is False], [o for o in objects if known.get(o.path)]
 
-    async def _take(self, batch: Batch, condition: ColumnElement[bool]) -> list[ProcessedFile]:
+    async def _take(self, entity: type[_File], batch: Batch, condition: ColumnElement[bool]) -> list[_File]:
         statement = (
             self._scope.update(processed_files)
             .where(condition)
             .values(status=FileStatus.PROCESSING, batch_id=batch.id, run_id=batch.run_id)
-            .returning(*columns_of(ProcessedFile))
+            .returning(*columns_of(entity))
         )
-        return sorted(await self._scope.all(ProcessedFile, statement), key=lambda file: file.id)
+        return sorted(await self._scope.all(entity, statement), key=lambda file: file.id)
 
     def _in_work(self, batch_id: UUID) -> Any:
         return self._scope.update(processed_files).where(processed_files.c.batch_id == batch_id, _is(FileStatus.PROCESSING))

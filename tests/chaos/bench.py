@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -57,23 +58,20 @@ class Cell:
     do: Callable[[Bench], Awaitable[Outcome | dict[str, Outcome]]]
 
     async def rows(self, bench: Bench) -> list[Row]:
+        """A cell that raises is a row that says so, so that the others are told too."""
         try:
             found = await self.do(bench)
         except Exception as error:
-            error.add_note(f"in the cell: {self.fault}, {self.step}")
-            raise
+            traceback.print_exc()
+            found = Outcome(lost=0, doubled=0, problems=[f"{type(error).__name__}: {error}"])
         return [Row(self.fault, step, outcome) for step, outcome in (found if isinstance(found, dict) else {self.step: found}).items()]
 
 
 async def fill(bench: Bench, cells: Iterable[Cell]) -> list[Row]:
-    """Raises what cells have raised, once all have ended."""
     slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(cell: Cell) -> list[Row]:
         async with slots:
             return await cell.rows(bench)
 
-    done = await asyncio.gather(*(one(cell) for cell in cells), return_exceptions=True)
-    if failed := [result for result in done if isinstance(result, Exception)]:
-        raise ExceptionGroup(f"{len(failed)} cells", failed)
-    return [row for result in done if not isinstance(result, BaseException) for row in result]
+    return [row for rows in await asyncio.gather(*(one(cell) for cell in cells)) for row in rows]

@@ -179,7 +179,7 @@ class ChangedFilesContract:
         bench.engine.bad[A] = "not JSON"
         failed = await bench.execute(ingestion)
         bench.engine.bad.clear()
-        retry = await bench.queue(ingestion, retry_of_id=failed.id)
+        retry = await bench.queue(ingestion, retry_of_id=failed.id, lists=False)
         await bench.pipeline.execute(retry)
         assert (await bench.run(retry)).files_processed == 1
         assert (await versions(bench, ingestion), bench.table(ingestion).rows_of(A)) == ([SUCCESS, SUPERSEDED], ROWS)

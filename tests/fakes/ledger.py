@@ -11,7 +11,7 @@ from uuid import UUID
 
 from domain.activity.entities import ActivityKind
 from domain.ingestions.entities import ChangedFilePolicy, Ingestion
-from domain.ledger.entities import Batch, BatchStatus, FileAttempt, FileStatus, ProcessedFile
+from domain.ledger.entities import Batch, BatchStatus, ClaimedFile, FileAttempt, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import Discovered, FileSelection
@@ -112,22 +112,22 @@ class FakeProcessedFileRepository:
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
-    ) -> Sequence[ProcessedFile]:
-        taken: list[ProcessedFile] = []
+    ) -> Sequence[ClaimedFile]:
+        taken: list[ClaimedFile] = []
         for file in self._pending(batch.ingestion_id, assigned_to)[:max_files]:
             may_exceed = at_least_one and not any(f.size_bytes for f in taken)
             if not may_exceed and sum(f.size_bytes for f in taken) + file.size_bytes > max_bytes:
                 break
-            taken.append(self._take(batch, file))
+            taken.append(_claimed(self._take(batch, file)))
         return taken
 
-    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ProcessedFile]:
-        return [self._take(batch, file) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        return [_claimed(self._take(batch, file)) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
 
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
         await self.record_discovered(batch.ingestion_id, [object])
         taken = await self.claim_paths(batch, [object.path])
-        return taken[0] if taken else None
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         replaced: dict[str, frozenset[UUID]] = {}
@@ -222,8 +222,8 @@ class FakeProcessedFileRepository:
             self._move(file, FileStatus.PENDING, batch_id=None)
         return len(released)
 
-    async def batch_files(self, batch_id: UUID) -> Sequence[ProcessedFile]:
-        return sorted(self._processing(batch_id), key=lambda file: file.id)
+    async def batch_files(self, batch_id: UUID) -> Sequence[ClaimedFile]:
+        return [_claimed(file) for file in sorted(self._processing(batch_id), key=lambda file: file.id)]
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
         return Counter(file.status for file in self._below(ingestion_id, path_prefix) if file.current)
@@ -331,3 +331,7 @@ class FakeProcessedFileRepository:
         FILE.require(file.status, status)
         self._rows[file.id] = replace(file, status=status, **fields)
         return self._rows[file.id]
+
+
+def _claimed(file: ProcessedFile) -> ClaimedFile:
+    return ClaimedFile(file.id, file.path, file.replaces, file.size_bytes, file.etag, file.modified_at)

@@ -112,7 +112,7 @@ class SparkConnectClient:
     def _open(self) -> SparkSession:
         channel = _Channel(self._server)
         channel.await_ready(self._server.connect_seconds)
-        session = SparkSession(connection=channel, userId="autoloader")
+        session = _Session(connection=channel, userId="autoloader")
         session.client.set_retry_policies([DefaultPolicy(max_retries=_RETRIES_IN_A_SESSION)])
         try:
             for name, value in {**SESSION_SETTINGS, **self._server.session}.items():
@@ -121,6 +121,17 @@ class SparkConnectClient:
             _end(session)
             raise unavailable(error) from error
         return session
+
+
+class _Session(SparkSession):
+    """Ends when it is told to, and not when it is collected.
+
+    pyspark's own closes the thread pool that all sessions of the process share, under a lock. The collector may run it in a
+    thread for which the owner of that lock waits, and then both wait for ever.
+    """
+
+    def __del__(self) -> None:
+        pass
 
 
 class _Channel(DefaultChannelBuilder):

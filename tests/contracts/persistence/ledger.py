@@ -184,8 +184,10 @@ class ClaimContract:
         batch = await world.open_batch(ingestion)
         async with world.begin() as tx:
             claimed = await tx.files.claim_paths(batch, [waiting.path, done.path, BUCKET + "unknown"])
-        assert [(file.id, file.status, file.batch_id) for file in claimed] == [(waiting.id, FileStatus.PROCESSING, batch.id)]
-        assert await world.files(ingestion) == [claimed[0], done, kept]
+        assert [(file.id, file.stored_object) for file in claimed] == [(waiting.id, waiting.stored_object)]
+        now, *others = await world.files(ingestion)
+        assert (now.id, now.status, now.batch_id, now.run_id) == (waiting.id, FileStatus.PROCESSING, batch.id, batch.run_id)
+        assert others == [done, kept]
         assert [file.status for file in await world.files(other)] == [FileStatus.PENDING]
 
 

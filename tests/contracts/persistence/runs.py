@@ -27,6 +27,7 @@ class RunRepositoryContract:
             refresh=Refresh(RefreshMode.NEW_ONLY, load=False),
             retry_of_id=uuid4(),
             retry_count=2,
+            lists=False,
             due_at=NOW,
             files_total=7,
             flow_run_id="flow",

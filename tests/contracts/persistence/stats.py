@@ -15,7 +15,7 @@ from domain.ingestions.entities import ChangedFilePolicy, Ingestion, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ledger.stats import Backlog, FileCount, IngestionStats
 from domain.ports.repositories import FileSelection
-from domain.runs.entities import RunMetrics, RunStatus, RunTrigger
+from domain.runs.entities import RunMetrics, RunStatus
 from domain.runs.totals import RunTotals
 from tests.contracts.persistence.world import World
 from tests.factories import NOW, a_stored_object, failed, loaded, skipped, stored_objects
@@ -113,8 +113,8 @@ class RunTotalsContract:
     async def test_ended_runs_of_the_range_are_summed(self, world: World) -> None:
         ingestion, other = await world.ingestion(), await world.ingestion()
 
-        async def run(days: int, *, trigger: RunTrigger = RunTrigger.SCHEDULED, end: RunStatus | None = RunStatus.PARTIAL) -> None:
-            made = await world.run(ingestion, started=True, trigger=trigger, queued_at=NOW + timedelta(days=days))
+        async def run(days: int, *, lists: bool = True, end: RunStatus | None = RunStatus.PARTIAL) -> None:
+            made = await world.run(ingestion, started=True, lists=lists, queued_at=NOW + timedelta(days=days))
             async with world.begin() as tx:
                 await tx.runs.update_metrics(made.id, RunMetrics(9, 3, 2, 1, bytes_processed=100))
                 if end is not None:
@@ -122,7 +122,7 @@ class RunTotalsContract:
 
         for day in range(3):
             await run(day)
-        await run(3, trigger=RunTrigger.RETRY)
+        await run(3, lists=False)
         await run(4, end=None)
 
         async def totals(since: int, until: int) -> Sequence[RunTotals]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
+from pyspark.sql.connect.client.reattach import ExecutePlanResponseReattachableIterator
 
 from autoloader.spark.server import SparkFacts
 from integrations.engines.spark.client import SparkConnectClient
@@ -42,6 +45,23 @@ def test_an_open_session_is_used_again_and_a_closed_one_is_not(server: SparkServ
     second = client.connect()
     assert second.session_id != first.session_id
     client.close()
+
+
+def test_collecting_a_session_waits_for_no_other(server: SparkServer) -> None:
+    client = SparkConnectClient(server)
+    client.connect()
+
+    def forget() -> None:
+        nonlocal client
+        del client
+        gc.collect()
+
+    collector = threading.Thread(target=forget, daemon=True)
+    # As whoever starts a thread of the pool holds it, until the thread has started: the collector may run in that one.
+    with ExecutePlanResponseReattachableIterator._lock:
+        collector.start()
+        collector.join(timeout=10)
+        assert not collector.is_alive()
 
 
 def test_a_session_that_the_server_has_ended_is_not_alive(server: SparkServer) -> None:

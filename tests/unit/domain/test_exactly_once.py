@@ -25,6 +25,7 @@ from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import UnitOfWork
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
+from domain.states import ACTIVE_RUN
 from tests.factories import BUCKET, NOW, a_run
 from tests.fakes.database import FakeDatabase
 from tests.fakes.scripted_engine import ROWS
@@ -303,7 +304,7 @@ class ExactlyOnce(RuleBasedStateMachine):
             ), file
 
     async def _end_runs(self, tx: UnitOfWork) -> None:
-        for run in [run for run in self.database.state.runs.values() if run.status is RunStatus.RUNNING]:
+        for run in [run for run in self.database.state.runs.values() if run.status in ACTIVE_RUN]:
             await tx.runs.update_status(run.id, RunStatus.FAILED, at=NOW)
 
     def _counted_by_runs(self) -> Counter[FileStatus]:

@@ -101,7 +101,7 @@ async def test_a_retry_loads_what_it_tries_again_and_nothing_else(desk: Desk) ->
         await tx.files.mark_failed(batch, [failed(file)], max_retries=3, retry_base_seconds=60)
     other = desk.stores.put(f"{BUCKET}b.json", b"{}")
     await desk.world.discover(ingestion, [other])
-    retry = await desk.world.run(ingestion, trigger=RunTrigger.RETRY, retry_of_id=batch.run_id)
+    retry = await desk.world.run(ingestion, trigger=RunTrigger.RETRY, retry_of_id=batch.run_id, lists=False)
     async with desk.world.begin() as tx:
         assert await tx.files.assign_unloaded(ingestion.id, of_run=batch.run_id, to_run=retry.id) == 1
     assert await desk.said(ingestion) == (FileState.WAITING, f"run {retry.id} loads it, and waits for a free slot")

@@ -290,7 +290,7 @@ class TestLost:
             ("after_commit", SUCCESS, RunStatus.NO_NEW_FILES),
         ],
     )
-    async def test_batch_and_run_are_settled_and_the_next_run_completes(
+    async def test_batch_and_run_are_settled_and_the_retry_completes(
         self, bench: Workbench, where: str, status: FileStatus, next_status: RunStatus
     ) -> None:
         (path,) = bench.land("a")
@@ -300,11 +300,14 @@ class TestLost:
         assert await bench.pipeline.recover_lost() == 2
         assert await bench.pipeline.recover_lost() == 0
         run = await bench.run(subject)
-        assert (run.status, run.error_message) == (RunStatus.FAILED, "the worker was lost; its files are loaded by the next run")
+        assert (run.status, run.error_message) == (RunStatus.FAILED, "the worker was lost; another run loads what it has left")
         ingestion = await _ingestion(bench, run)
         assert [file.status for file in await bench.files(ingestion)] == [status]
         setattr(bench.engine, where, type(bench.engine)().at_start)
-        assert (await bench.execute(ingestion)).status is next_status
+        retry = await bench.active(ingestion)
+        assert retry is not None
+        await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
+        assert (await bench.run(Subject(retry.tenant_id, retry.id))).status is next_status
         thaw.set()
         await worker
         assert bench.table(ingestion).loads_of(path) == 1

@@ -13,7 +13,7 @@ from domain.errors import ValidationError
 from domain.ingestions.entities import ClusterSize, Execution, FormatType
 from domain.ledger.entities import FileStatus
 from domain.ledger.stats import FileCount, IngestionStats
-from domain.runs.entities import RunStatus, RunTrigger
+from domain.runs.entities import RunStatus
 from domain.runs.totals import RunTotals
 from tests.factories import NOW, a_run, an_ingestion
 from tests.unit.domain.costs.test_estimator import HOURLY, estimator
@@ -43,7 +43,7 @@ def test_the_clusters_size_makes_the_price() -> None:
 
 def test_the_cost_of_several_runs_is_the_sum_of_each() -> None:
     ended = {"status": RunStatus.SUCCESS, "started_at": NOW, "ended_at": NOW}
-    different = [{}, {"files_failed": 1_000}, {"trigger": RunTrigger.RETRY, "bytes_processed": 10**9}, {"files_skipped": 9}]
+    different = [{}, {"files_failed": 1_000}, {"lists": False, "bytes_processed": 10**9}, {"files_skipped": 9}]
     runs = [a_run(duration_seconds=100.0 * n, files_processed=1_000 * n, **ended, **fields) for n, fields in enumerate(different)]
     ingestion, stats = an_ingestion(), stats_of(5_000)
     each = [actual_cost(estimator(), ingestion, RunTotals.of(run), stats) for run in runs]

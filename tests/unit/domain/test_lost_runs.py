@@ -1,0 +1,117 @@
+"""A run whose worker was lost is retried by itself, and not for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ports.unit_of_work import Subject, Topic
+from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
+from tests.fakes.scripted_engine import ROWS
+from tests.workbench import Workbench
+
+
+async def lose(bench: Workbench, run: Run | Subject) -> Run | None:
+    """A worker takes the run and is never heard of again; the run that follows it."""
+    taken, ingestion, _ = await bench.pipeline.start(Subject(run.tenant_id, run.id))
+    return await settle(bench, taken, ingestion)
+
+
+async def settle(bench: Workbench, lost: Run, ingestion: Ingestion) -> Run | None:
+    bench.clock.advance(seconds=86_400)
+    await bench.expire_leases()
+    assert await bench.pipeline.recover_lost() == 1
+    assert (await bench.run(Subject(lost.tenant_id, lost.id))).status is RunStatus.FAILED
+    return await bench.active(ingestion)
+
+
+async def orders(bench: Workbench) -> set[Subject]:
+    return {entry.subject for entry in await bench.directory.take_outbox(10, topic=Topic.RUN, visible_after_seconds=60)}
+
+
+async def test_lost_before_its_listing_had_ended_it_is_begun_again(bench: Workbench) -> None:
+    bench.land("a", "b")
+    ingestion = await bench.ingestion()
+    lost = await bench.queue(ingestion)
+    retry = await lose(bench, lost)
+    assert retry is not None
+    assert (retry.status, retry.trigger, retry.retry_of_id, retry.retry_count) == (RunStatus.QUEUED, RunTrigger.RETRY, lost.id, 1)
+    # The orchestrator is told of both.
+    assert await orders(bench) == {lost, Subject(retry.tenant_id, retry.id)}
+    await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
+    done = await bench.run(Subject(retry.tenant_id, retry.id))
+    assert (done.status, done.files_discovered, done.rows_written) == (RunStatus.SUCCESS, 2, 2 * ROWS)
+
+
+async def test_lost_after_its_listing_only_what_it_left_is_loaded(bench: Workbench) -> None:
+    bench.land("a", "b")
+    ingestion = await bench.ingestion()
+    run, ingestion, grants = await bench.pipeline.start(await bench.queue(ingestion))
+    listed = await bench.pipeline.discover(run, ingestion, grants)
+    await bench.pipeline.check(run, ingestion, listed)
+    retry = await settle(bench, run, ingestion)
+    bench.land("c")
+    assert retry is not None
+    await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
+    done = await bench.run(Subject(retry.tenant_id, retry.id))
+    assert (done.status, done.files_discovered, done.files_processed) == (RunStatus.SUCCESS, 0, 2)
+
+
+async def test_what_kills_its_workers_is_left_alone_in_the_end(bench: Workbench) -> None:
+    ingestion = await bench.ingestion(status=IngestionStatus.DRAFT)
+    run: Run | Subject | None = await bench.queue(ingestion)
+    lost = 0
+    while run is not None:
+        run = await lose(bench, run)
+        lost += 1
+    assert lost == 1 + bench.settings.lost_retries
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"status": IngestionStatus.PAUSED}, IngestionStatus.PAUSED),
+        ({"status": IngestionStatus.ACTIVE, "consecutive_failures": 2}, IngestionStatus.ERROR),
+        ({"status": IngestionStatus.ERROR}, IngestionStatus.ERROR),
+    ],
+    ids=("paused", "failed once too often", "run by hand in error"),
+)
+async def test_nothing_is_run_by_itself_that_nobody_wants_run(bench: Workbench, fields: dict[str, Any], status: IngestionStatus) -> None:
+    ingestion = await bench.ingestion(**fields)
+    lost = await bench.queue(ingestion)
+    assert await lose(bench, lost) is None
+    assert (await bench.stored(ingestion)).status is status
+    assert await orders(bench) == {lost}
+
+
+@pytest.mark.parametrize("mode", RefreshMode)
+async def test_a_refresh_that_was_lost_before_it_began_is_not_forgotten(bench: Workbench, mode: RefreshMode) -> None:
+    bench.land("a")
+    ingestion = await bench.ingestion()
+    await bench.execute(ingestion)
+    refresh = Refresh(mode)
+    retry = await lose(bench, await bench.queue(ingestion, trigger=RunTrigger.REFRESH, refresh=refresh))
+    assert retry is not None
+    assert (retry.trigger, retry.refresh, retry.retry_count) == (RunTrigger.REFRESH, refresh, 1)
+    await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
+    done, stored = await bench.run(Subject(retry.tenant_id, retry.id)), await bench.stored(ingestion)
+    loaded = 1 if mode is RefreshMode.FULL else 0
+    assert (done.status, done.files_processed, stored.generation) == (RunStatus.SUCCESS, loaded, ingestion.generation + 1)
+
+
+async def test_a_refresh_that_was_lost_after_it_began_does_not_begin_again(bench: Workbench) -> None:
+    bench.land("a")
+    ingestion = await bench.ingestion()
+    await bench.execute(ingestion)
+    refreshing = await bench.queue(ingestion, trigger=RunTrigger.REFRESH, refresh=Refresh(RefreshMode.FULL))
+    run, ingestion, grants = await bench.pipeline.start(refreshing)
+    await bench.pipeline.prepare(run, ingestion)
+    await bench.pipeline.check(run, ingestion, await bench.pipeline.discover(run, ingestion, grants))
+    retry = await settle(bench, run, ingestion)
+    assert retry is not None
+    assert (retry.trigger, retry.refresh) == (RunTrigger.RETRY, None)
+    await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
+    assert (await bench.run(Subject(retry.tenant_id, retry.id))).files_processed == 1
+    assert (await bench.stored(ingestion)).generation == ingestion.generation + 1
