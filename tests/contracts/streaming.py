@@ -144,6 +144,26 @@ class StreamedRunContract:
         assert await bench.statuses(ingestion) == dict.fromkeys("abcd", SUCCESS)
         assert {bench.table(ingestion).loads_of(BUCKET + name) for name in "abcd"} == {1}
 
+    async def test_what_is_in_the_table_is_recorded_though_nothing_waits(self, bench: Workbench) -> None:
+        """The files had landed after the listing, and have gone since."""
+        ingestion = await streamed(bench, "a", "b")
+        _, worker, _ = await silent(bench, ingestion)
+        bench.stream.unavailable = TableUnavailableError("the catalog is away")
+        await bench.expire_leases()
+        await bench.pipeline.recover_lost()
+        await end(worker)
+        bench.stream.unavailable = None
+        for name in "ab":
+            bench.stores.delete(BUCKET + name)
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            await tx.files.delete_by_ingestion(ingestion.id)
+
+        run = await execute_next(bench, ingestion)
+
+        assert (run.status, run.files_processed, run.files_total) == (RunStatus.SUCCESS, 2, 0)
+        assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": SUCCESS}
+        assert len(bench.stream.orders) == 1
+
     async def test_a_worker_that_wakes_up_after_its_run_has_ended_stops(self, bench: Workbench) -> None:
         ingestion = await streamed(bench, *"abcdefg")
         subject, worker, thaw = await silent(bench, ingestion)
