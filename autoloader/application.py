@@ -23,7 +23,7 @@ from autoloader.background import Background
 from autoloader.deliveries import Deliveries
 from autoloader.flow_services import FlowServices
 from autoloader.observed_services import observed
-from autoloader.orchestration import open_orchestrator
+from autoloader.orchestration import open_orchestrator, run_queue
 from autoloader.outbox import Lane
 from autoloader.recently import Recently
 from autoloader.settings import CredentialSettings, Settings
@@ -111,6 +111,7 @@ class Application:
     pipeline: RunPipeline
     engine: EmbeddedEngine
     flow_services: FlowServices
+    orchestrator: Orchestrator
     background: Background
     metrics: Metrics
     _revision: Recently[str]
@@ -185,7 +186,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             PipelineSettings(lease_seconds=settings.lease_seconds),
             telemetry,
         )
-        for_flows = FlowServices(pipeline, runs, unit_of_work)
+        for_flows = FlowServices(pipeline, runs, run_queue(settings, directory), unit_of_work)
         orchestrator = await stack.enter_async_context(open_orchestrator(settings, directory, for_flows))
         resolver = SystemResolver()
         stack.callback(resolver.close)
@@ -240,7 +241,18 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
         backlog = Recently(partial(read_backlog, watching), whom="the database", keep_seconds=5.0, patience_seconds=_WATCHING_SECONDS)
         yield Application(
-            settings, database, directory, services, pipeline, engine, for_flows, background, measuring.metrics, revision, backlog
+            settings,
+            database,
+            directory,
+            services,
+            pipeline,
+            engine,
+            for_flows,
+            orchestrator,
+            background,
+            measuring.metrics,
+            revision,
+            backlog,
         )
 
 
@@ -324,14 +336,17 @@ async def _database_version(database: AsyncEngine) -> str:
 
 @contextlib.asynccontextmanager
 async def background_work(application: Application) -> AsyncIterator[None]:
-    """The chores go on while the block runs."""
-    task = asyncio.create_task(application.background.run(), name="background")
+    """The chores go on, and runs are executed, while the block runs."""
+    tasks = [
+        asyncio.create_task(application.background.run(), name="background"),
+        asyncio.create_task(application.orchestrator.work(), name="runs"),
+    ]
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from domain.ports.unit_of_work import UnitOfWorkFactory
 from domain.runs.pipeline import RunPipeline
+from domain.runs.queue import RunQueue
 from domain.runs.service import RunService
 
 
@@ -16,6 +17,7 @@ from domain.runs.service import RunService
 class FlowServices:
     pipeline: RunPipeline
     runs: RunService
+    queue: RunQueue
     unit_of_work: UnitOfWorkFactory
 
 

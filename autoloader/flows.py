@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -28,11 +28,14 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.states import AwaitingConcurrencySlot, Completed
 from prefect.tasks import Task
 
 ENTRYPOINT = "autoloader.flows.run_ingestion_flow"
 """By which any of Prefect's workers finds the flow, where this package is installed."""
+
+_ROOM_IS_LOOKED_FOR_EVERY = timedelta(seconds=5)
+"""The worker's slot is free for other flow runs meanwhile."""
 
 PASSED_OVER = "PASSED_OVER"
 """The name of the state of a flow run that had nothing to execute."""
@@ -148,6 +151,8 @@ async def run_ingestion_flow(tenant_id: UUID, ingestion_id: UUID, run_id: UUID |
         if run is None:
             return Completed(name=PASSED_OVER, message="there is nothing to run; the worker's log says why", data=PASSED_OVER)
         subject = Subject(run.tenant_id, run.id)
+        if not await services.queue.admit(subject):
+            return AwaitingConcurrencySlot(scheduled_time=datetime.now(UTC) + _ROOM_IS_LOOKED_FOR_EVERY)
         stages = _Tasks()
         await stoppable(services.pipeline.execute(subject, stages), lambda: services.runs.cancel_in_orchestrator(subject))
         async with services.unit_of_work(tenant_id) as tx:

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from autoloader.flow_services import FlowServices, flow_services
 from autoloader.settings import Settings
 from domain.clock import SystemClock
+from domain.ingestions.entities import EngineType
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.unit_of_work import Directory
+from domain.runs.entities import RunLimits
+from domain.runs.queue import RunQueue
 from integrations.in_process.orchestrator import InProcessOrchestrator
 
 if TYPE_CHECKING:
@@ -23,15 +26,17 @@ log = logging.getLogger(__name__)
 _RESTART_SECONDS = 5.0
 
 
+def run_queue(settings: Settings, directory: Directory) -> RunQueue:
+    on_spark = settings.spark_max_concurrent_runs
+    limits = RunLimits(settings.tenant_max_concurrent_runs, {} if on_spark is None else {EngineType.SPARK: on_spark})
+    return RunQueue(directory, limits, lease_seconds=settings.lease_seconds)
+
+
 @contextlib.asynccontextmanager
 async def open_orchestrator(settings: Settings, directory: Directory, services: FlowServices) -> AsyncIterator[Orchestrator]:
-    """Prefect where its API's URL is set, else runs as tasks of this process."""
+    """Prefect where its API's URL is set, else runs as tasks of the processes that work on the database."""
     if settings.prefect_api_url is None:
-        here = InProcessOrchestrator(services.pipeline, services.unit_of_work, max_concurrent_runs=settings.max_concurrent_runs)
-        try:
-            yield here
-        finally:
-            await here.close()
+        yield InProcessOrchestrator(services.pipeline, services.queue, max_concurrent_runs=settings.max_concurrent_runs)
         return
     from integrations.prefect.service import PrefectService
 

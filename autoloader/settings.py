@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="A PostgreSQL to use instead of the embedded one.")
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port that the API listens on; 0 picks a free one.")
+    worker_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="The port on which a worker serves probes and metrics; none unless set, 0 picks a free one.",
+    )
     warehouse: str | None = Field(default=None, description="Where tables lie: a file:// or s3:// URI; below home unless told.")
     catalog_properties: dict[str, str] = Field(
         default_factory=dict, description="PyIceberg's properties of the warehouse, such as s3.endpoint, as JSON."
@@ -71,6 +77,12 @@ class Settings(BaseSettings):
         default=(), description="Folders that LOCAL sources may lie under, separated by ':'; home's landing folder unless told."
     )
     credentials: dict[str, CredentialSettings] = Field(default_factory=dict, description="S3 credentials by name, as JSON.")
+    tenant_max_concurrent_runs: int | None = Field(
+        default=None, ge=1, description="How many runs of one tenant are executed at once, by all processes together; no limit unless set."
+    )
+    spark_max_concurrent_runs: int | None = Field(
+        default=None, ge=1, description="How many runs use the Spark cluster at once, by all processes together; no limit unless set."
+    )
     max_concurrent_runs: int = Field(default=2, ge=1, le=64, description="How many runs this process executes at once.")
     drain_seconds: float = Field(
         default=20.0, ge=0, description="How long runs of Prefect may go on in a worker that is to stop; then they are stopped."

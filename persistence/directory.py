@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
-from domain.runs.entities import RunStatus
+from domain.runs.entities import RunLimits, RunStatus
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import unstorable
@@ -23,6 +23,7 @@ from persistence.database import connection, transaction
 from persistence.mapping import columns_of, entity_of, values_of
 from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
+from persistence.run_queue import TAKING, take_statement
 from persistence.stats import compaction_statement
 from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants, webhook_deliveries
 
@@ -103,8 +104,22 @@ class SqlDirectory:
         async with connection(self._engine) as opened:
             return [Subject(*row) for row in (await opened.execute(statement)).all()]
 
+    async def take_runs(self, limit: int, limits: RunLimits, *, lease_seconds: float, only: Subject | None = None) -> Sequence[Subject]:
+        statement = take_statement(limit, limits, lease_seconds=lease_seconds, only=only.id if only else None)
+        async with transaction(self._engine) as opened:
+            await opened.execute(select(func.pg_advisory_xact_lock(TAKING)))
+            rows = (await opened.execute(statement)).all()
+        return [Subject(tenant_id, id) for _, tenant_id, id in sorted(rows)]
+
+    async def cancelling_runs(self, of: Sequence[Subject]) -> Sequence[Subject]:
+        asked = func.any(bindparam(None, [run.id for run in of], type_=ARRAY(Uuid)))
+        statement = select(runs.c.tenant_id, runs.c.id).where(runs.c.id == asked, runs.c.status == RunStatus.CANCELLING)
+        async with connection(self._engine) as opened:
+            return [Subject(*row) for row in (await opened.execute(statement)).all()]
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        return await self._expired(runs, runs.c.status.in_(ACTIVE_RUN), limit)
+        begun = [status for status in ACTIVE_RUN if status is not RunStatus.QUEUED]
+        return await self._expired(runs, runs.c.status.in_(begun), limit)
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)

@@ -26,7 +26,7 @@ DIRECTORY_GRANTS: Mapping[Table, str] = {
     tables.tenants: "SELECT, INSERT, UPDATE",
     tables.api_keys: "SELECT, INSERT, UPDATE",
     tables.ingestions: "SELECT",
-    tables.runs: "SELECT",
+    tables.runs: "SELECT, UPDATE (lease_expires_at)",
     tables.batches: "SELECT",
     tables.outbox: "SELECT, UPDATE, DELETE",
     tables.file_count_changes: "SELECT, INSERT, UPDATE, DELETE",

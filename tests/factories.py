@@ -20,7 +20,7 @@ from domain.ingestions.entities import (
     Source,
     SourceType,
 )
-from domain.ledger.entities import Batch, BatchStatus, FileStatus, ProcessedFile
+from domain.ledger.entities import Batch, BatchStatus, ClaimedFile, FileStatus, ProcessedFile
 from domain.notifications.entities import Webhook, WebhookEvent
 from domain.notifications.events import Event
 from domain.ports.engine import Column, ColumnChange, FileOutcome, OutcomeStatus, TableSchema
@@ -228,19 +228,24 @@ def a_schema_version(**fields: Any) -> SchemaVersion:
     )
 
 
-def loaded(file: ProcessedFile | int, *, rows: int = 10, **fields: Any) -> FileOutcome:
+def claimed(file: ProcessedFile) -> ClaimedFile:
+    """What a load is given of it."""
+    return ClaimedFile(file.id, file.path, file.replaces, file.size_bytes, file.etag, file.modified_at)
+
+
+def loaded(file: ProcessedFile | ClaimedFile | int, *, rows: int = 10, **fields: Any) -> FileOutcome:
     return FileOutcome(_id(file), OutcomeStatus.LOADED, rows=rows, **fields)
 
 
-def failed(file: ProcessedFile | int, message: str = "not JSON", **fields: Any) -> FileOutcome:
+def failed(file: ProcessedFile | ClaimedFile | int, message: str = "not JSON", **fields: Any) -> FileOutcome:
     return FileOutcome(_id(file), OutcomeStatus.FAILED, message=message, **fields)
 
 
-def skipped(file: ProcessedFile | int, message: str = "the file is empty", **fields: Any) -> FileOutcome:
+def skipped(file: ProcessedFile | ClaimedFile | int, message: str = "the file is empty", **fields: Any) -> FileOutcome:
     return FileOutcome(_id(file), OutcomeStatus.SKIPPED, message=message, **fields)
 
 
-def needing(file: ProcessedFile | int, *columns: str) -> FileOutcome:
+def needing(file: ProcessedFile | ClaimedFile | int, *columns: str) -> FileOutcome:
     """NEEDS_APPROVAL for new columns as in `a_schema`."""
     return FileOutcome(_id(file), OutcomeStatus.NEEDS_APPROVAL, message="it waits", needs=new_columns(*columns))
 
@@ -285,5 +290,5 @@ def a_create_input(**fields: Any) -> dict[str, Any]:
     } | fields
 
 
-def _id(file: ProcessedFile | int) -> int:
+def _id(file: ProcessedFile | ClaimedFile | int) -> int:
     return file if isinstance(file, int) else file.id

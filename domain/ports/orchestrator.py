@@ -36,6 +36,10 @@ class Orchestrator(Protocol):
         """
         ...
 
+    async def work(self) -> None:
+        """Execute runs in this process until cancelled, or return at once when others do."""
+        ...
+
     async def version(self) -> str:
         """What it is, in a line."""
         ...

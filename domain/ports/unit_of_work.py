@@ -21,6 +21,7 @@ from domain.ports.repositories import (
     SchemaVersionRepository,
 )
 from domain.ports.webhooks import WebhookRepository
+from domain.runs.entities import RunLimits
 from domain.tenants import Principal, Role, Tenant
 
 
@@ -161,8 +162,20 @@ class Directory(Protocol):
         """ACTIVE ingestions whose data are late on the database's clock, and of which nobody has taken that, the latest first."""
         ...
 
+    async def take_runs(self, limit: int, limits: RunLimits, *, lease_seconds: float, only: Subject | None = None) -> Sequence[Subject]:
+        """Give QUEUED runs that nobody has in hand a lease, and say which, the first of them first; none beyond the limits.
+
+        A tenant's turn comes by how many runs it has in hand, and of its runs the oldest comes first. One is in hand from when it
+        is taken until it has ended, or until it has not begun and its lease has expired. With `only`, that run or none is taken.
+        """
+        ...
+
+    async def cancelling_runs(self, of: Sequence[Subject]) -> Sequence[Subject]:
+        """Those of the runs that are CANCELLING."""
+        ...
+
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        """Active runs whose lease has expired on the database's clock."""
+        """Runs that have begun, and whose lease has expired on the database's clock."""
         ...
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:

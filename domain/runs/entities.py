@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
+
+from domain.ingestions.entities import EngineType
 
 
 class RunStatus(StrEnum):
@@ -73,6 +76,14 @@ class RunMetrics:
     def files_settled(self) -> int:
         """Files that the run is done with, whatever came of them."""
         return self.files_processed + self.files_failed + self.files_skipped + self.files_held
+
+
+@dataclass(frozen=True, slots=True)
+class RunLimits:
+    """How many runs may be in hand at once, of all processes together: of each tenant, and on the cluster behind an engine."""
+
+    per_tenant: int | None = None
+    per_engine: Mapping[EngineType, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

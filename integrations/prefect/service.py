@@ -84,6 +84,9 @@ class PrefectService:
     async def close(self) -> None:
         await self._stack.aclose()
 
+    async def work(self) -> None:
+        """Prefect's workers do."""
+
     async def version(self) -> str:
         """The server's version."""
         async with self.reached() as client:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -12,7 +14,7 @@ from domain.access.entities import ApiKey
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
-from domain.runs.entities import RunStatus
+from domain.runs.entities import RunLimits, RunStatus
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import readable
@@ -87,9 +89,41 @@ class FakeDirectory:
             late = [(state.late_at[i.id], i) for i in active if i.id in state.late_at]
         return [Subject(i.tenant_id, i.id) for _, i in self._expired(late, limit)]
 
-    async def lost_runs(self, limit: int) -> Sequence[Subject]:
+    async def take_runs(self, limit: int, limits: RunLimits, *, lease_seconds: float, only: Subject | None = None) -> Sequence[Subject]:
         async with self._database.transaction() as state:
-            leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in ACTIVE_RUN and r.lease_expires_at is not None]
+            now = self._database.clock.now()
+            active = [r for r in state.runs.values() if r.status in ACTIVE_RUN]
+            waiting = [r for r in active if r.status is RunStatus.QUEUED and (r.lease_expires_at is None or r.lease_expires_at <= now)]
+            if only is not None:
+                waiting = [r for r in active if r.id == only.id and r.status is RunStatus.QUEUED]
+            in_hand = [r for r in active if r not in waiting and (r.status is not RunStatus.QUEUED or r.lease_expires_at is not None)]
+            of_tenant = Counter(r.tenant_id for r in in_hand)
+            of_engine = Counter(state.ingestions[r.ingestion_id].execution.engine for r in in_hand)
+            turns = []
+            for run in sorted(waiting, key=lambda r: (r.queued_at, r.id)):
+                of_tenant[run.tenant_id] += 1
+                turns.append((of_tenant[run.tenant_id], run))
+            taken = []
+            for turn, run in sorted(turns, key=lambda pair: (pair[0], pair[1].queued_at, pair[1].id)):
+                engine = state.ingestions[run.ingestion_id].execution.engine
+                if limits.per_tenant is not None and turn > limits.per_tenant:
+                    continue
+                if of_engine[engine] >= limits.per_engine.get(engine, sys.maxsize) or len(taken) == limit:
+                    continue
+                of_engine[engine] += 1
+                state.runs[run.id] = replace(run, lease_expires_at=now + timedelta(seconds=lease_seconds))
+                taken.append(Subject(run.tenant_id, run.id))
+        return taken
+
+    async def cancelling_runs(self, of: Sequence[Subject]) -> Sequence[Subject]:
+        async with self._database.transaction() as state:
+            asked = [(run, state.runs.get(run.id)) for run in of]
+        return [run for run, stored in asked if stored is not None and stored.status is RunStatus.CANCELLING]
+
+    async def lost_runs(self, limit: int) -> Sequence[Subject]:
+        begun = [status for status in ACTIVE_RUN if status is not RunStatus.QUEUED]
+        async with self._database.transaction() as state:
+            leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in begun and r.lease_expires_at is not None]
         return [Subject(r.tenant_id, r.id) for _, r in self._expired(leased, limit)]
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:

@@ -19,6 +19,7 @@ from domain.runs.entities import Run
 from domain.schema_versions import SchemaVersion
 from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from domain.text import readable
+from tests.factories import claimed
 from tests.fakes.reader import passes
 from tests.fakes.repositories import Scope
 
@@ -118,11 +119,11 @@ class FakeProcessedFileRepository:
             may_exceed = at_least_one and not any(f.size_bytes for f in taken)
             if not may_exceed and sum(f.size_bytes for f in taken) + file.size_bytes > max_bytes:
                 break
-            taken.append(_claimed(self._take(batch, file)))
+            taken.append(claimed(self._take(batch, file)))
         return taken
 
     async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
-        return [_claimed(self._take(batch, file)) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
+        return [claimed(self._take(batch, file)) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
 
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
         await self.record_discovered(batch.ingestion_id, [object])
@@ -223,7 +224,7 @@ class FakeProcessedFileRepository:
         return len(released)
 
     async def batch_files(self, batch_id: UUID) -> Sequence[ClaimedFile]:
-        return [_claimed(file) for file in sorted(self._processing(batch_id), key=lambda file: file.id)]
+        return [claimed(file) for file in sorted(self._processing(batch_id), key=lambda file: file.id)]
 
     async def count_by_status(self, ingestion_id: UUID, *, path_prefix: str | None = None) -> Mapping[FileStatus, int]:
         return Counter(file.status for file in self._below(ingestion_id, path_prefix) if file.current)
@@ -331,7 +332,3 @@ class FakeProcessedFileRepository:
         FILE.require(file.status, status)
         self._rows[file.id] = replace(file, status=status, **fields)
         return self._rows[file.id]
-
-
-def _claimed(file: ProcessedFile) -> ClaimedFile:
-    return ClaimedFile(file.id, file.path, file.replaces, file.size_bytes, file.etag, file.modified_at)

@@ -18,7 +18,7 @@ from domain.relations import ProcessedFileFilter
 from domain.runs.entities import RunStatus
 from domain.states import FILE
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_schema_version, a_stored_object, failed, loaded, needing, skipped, stored_objects
+from tests.factories import BUCKET, NOW, a_schema_version, a_stored_object, claimed, failed, loaded, needing, skipped, stored_objects
 
 _REACHED = [FileStatus.PENDING, FileStatus.PROCESSING, FileStatus.SUCCESS, FileStatus.FAILED, FileStatus.SKIPPED, FileStatus.HELD]
 """The statuses that `_file_in` can bring a file to."""
@@ -86,6 +86,8 @@ class ClaimContract:
         await world.discover(ingestion, 3)
         batch, files = await world.claim(ingestion, files=2, run_id=run_id)
         assert [file.path for file in files] == [o.path for o in stored_objects(2)]
+        async with world.begin() as tx:
+            assert await tx.files.batch_files(batch.id) == [claimed(file) for file in files]
         assert {(f.status, f.batch_id, f.run_id) for f in files} == {(FileStatus.PROCESSING, batch.id, run_id)}
         _, rest = await world.claim(ingestion, files=2)
         assert [file.path for file in rest] == [stored_objects(3)[2].path]
@@ -183,8 +185,8 @@ class ClaimContract:
             await tx.files.record_discovered(other.id, [same_path])
         batch = await world.open_batch(ingestion)
         async with world.begin() as tx:
-            claimed = await tx.files.claim_paths(batch, [waiting.path, done.path, BUCKET + "unknown"])
-        assert [(file.id, file.stored_object) for file in claimed] == [(waiting.id, waiting.stored_object)]
+            taken = await tx.files.claim_paths(batch, [waiting.path, done.path, BUCKET + "unknown"])
+        assert taken == [claimed(waiting)]
         now, *others = await world.files(ingestion)
         assert (now.id, now.status, now.batch_id, now.run_id) == (waiting.id, FileStatus.PROCESSING, batch.id, batch.run_id)
         assert others == [done, kept]
@@ -248,8 +250,9 @@ class LookupContract:
         settled, _ = await world.claim(ingestion, files=1, lease_seconds=0)
         async with world.begin() as tx:
             await tx.batches.release(settled)
-            assert await tx.files.get_stale_processing_files(ingestion.id, limit=10) == stale
-            assert await tx.files.get_stale_processing_files(ingestion.id, limit=1) == stale[:1]
+            found = await tx.files.get_stale_processing_files(ingestion.id, limit=10)
+            assert [file.id for file in found] == [file.id for file in stale]
+            assert await tx.files.get_stale_processing_files(ingestion.id, limit=1) == found[:1]
 
     @pytest.mark.scenario(84)
     async def test_delete_by_ingestion(self, world: World) -> None:
@@ -434,7 +437,7 @@ class MarkContract:
         batch, files = await world.claim(ingestion, files=2)
         async with world.begin() as tx:
             await tx.files.mark_success(batch, [loaded(files[0])], snapshot_id=1)
-            assert await tx.files.batch_files(batch.id) == files[1:]
+            assert await tx.files.batch_files(batch.id) == [claimed(files[1])]
             assert await tx.files.release(batch) == 1
             assert await tx.files.batch_files(batch.id) == []
         assert [f.status for f in await world.files(ingestion)] == [FileStatus.SUCCESS, FileStatus.PENDING, FileStatus.PENDING]
@@ -517,7 +520,7 @@ class ByHandContract:
             taken = await tx.files.claim(again, max_files=10, max_bytes=10**9, assigned_to=retry)
         assert [file.id for file in taken][:2] == [bad.id, released.id]
         assert len(taken) == 3
-        assert {file.next_retry_at for file in taken} == {None}
+        assert {file.next_retry_at for file in await world.files(ingestion)} == {None}
 
     async def test_what_a_run_had_not_come_to_when_it_ended_is_left_too(self, world: World) -> None:
         ingestion, retry = await world.ingestion(), uuid4()

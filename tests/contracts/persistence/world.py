@@ -69,7 +69,8 @@ class World:
     async def claim(self, ingestion: Ingestion, *, files: int = 1_000, **batch: Any) -> tuple[Batch, list[ProcessedFile]]:
         opened = await self.open_batch(ingestion, **batch)
         async with self.unit_of_work(ingestion.tenant_id) as tx:
-            return opened, list(await tx.files.claim(opened, max_files=files, max_bytes=2**40))
+            claimed = {file.id for file in await tx.files.claim(opened, max_files=files, max_bytes=2**40)}
+        return opened, [file for file in await self.files(ingestion) if file.id in claimed]
 
     async def files(self, ingestion: Ingestion) -> list[ProcessedFile]:
         """All of the ingestion's files, each as its current version, by id."""

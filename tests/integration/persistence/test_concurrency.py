@@ -18,8 +18,8 @@ from domain.ingestions.entities import EngineType, IngestionStatus
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ledger.state_service import FileStateService
-from domain.ports.unit_of_work import Topic
-from domain.runs.entities import RunStatus
+from domain.ports.unit_of_work import Subject, Topic
+from domain.runs.entities import RunLimits, RunStatus
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunRequest, RunService
 from persistence.database import open_database
@@ -86,6 +86,21 @@ async def test_one_file_is_locked_once(world: World, known: bool) -> None:
     won = [pair for pairs in await asyncio.gather(*(lock(turn) for turn in range(WORKERS))) for pair in pairs]
     assert Counter(file.path for _, file in won) == Counter({object.path: 1 for object in objects})
     assert {(file.batch_id, file.path) for file in await world.files(ingestion)} == {(batch, file.path) for batch, file in won}
+
+
+async def test_runs_are_taken_once_and_within_their_limits_by_however_many(world: World) -> None:
+    tenants = (world.tenant, world.other)
+    runs = [await world.run(await world.ingestion(tenant)) for tenant in tenants for _ in range(12)]
+    limits, took = RunLimits(per_tenant=3), list[list[Subject]]()
+    while sum(map(len, took)) < len(runs):
+        at_once = await asyncio.gather(*(world.directory.take_runs(2, limits, lease_seconds=60) for _ in range(WORKERS)))
+        now = [run for taken in at_once for run in taken]
+        assert Counter(run.tenant_id for run in now) == Counter({tenant.id: 3 for tenant in tenants})
+        took.append(now)
+        for run in now:
+            async with world.unit_of_work(run.tenant_id) as tx:
+                await tx.runs.update_status(run.id, RunStatus.CANCELLED, at=NOW)
+    assert Counter(run.id for taken in took for run in taken) == Counter(run.id for run in runs)
 
 
 async def test_an_object_listed_by_many_is_entered_once(world: World) -> None:

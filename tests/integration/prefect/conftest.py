@@ -9,6 +9,7 @@ import pytest
 
 from autoloader.flow_services import flow_services
 from autoloader.flows import run_ingestion_flow
+from domain.runs.entities import RunLimits
 from integrations.prefect.service import PrefectService
 from integrations.prefect.worker import WarmWorker
 from tests.fixtures.prefect_server import Prefect, flow_services_of, prefect, prefect_server
@@ -26,13 +27,13 @@ async def service(prefect: Prefect, bench: Workbench) -> AsyncIterator[PrefectSe
 
 
 @pytest.fixture
-def working(prefect: Prefect, bench: Workbench) -> Callable[[], AbstractAsyncContextManager[WarmWorker]]:
+def working(prefect: Prefect, bench: Workbench) -> Callable[..., AbstractAsyncContextManager[WarmWorker]]:
     """Flow runs of the test's work pool are executed, over the bench, while the block runs."""
 
     @contextlib.asynccontextmanager
-    async def working() -> AsyncIterator[WarmWorker]:
+    async def working(limits: RunLimits | None = None) -> AsyncIterator[WarmWorker]:
         worker = WarmWorker(run_ingestion_flow, work_pool=prefect.work_pool, at_once=2, drain_seconds=0)
-        with prefect.connection.settings(), flow_services(flow_services_of(bench)):
+        with prefect.connection.settings(), flow_services(flow_services_of(bench, limits)):
             serving = asyncio.create_task(worker.serve())
         try:
             yield worker

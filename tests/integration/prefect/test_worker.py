@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -13,18 +14,19 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling
 
+from autoloader import flows
 from autoloader.flow_services import flow_services
 from autoloader.flows import run_ingestion_flow
 from domain.ledger.entities import FileStatus
 from domain.ports.engine import LoadBatch
 from domain.ports.unit_of_work import Subject
-from domain.runs.entities import RunStatus
+from domain.runs.entities import RunLimits, RunStatus
 from integrations.prefect.service import PrefectService
 from integrations.prefect.worker import WarmWorker
 from tests.fixtures.prefect_server import Prefect, flow_services_of
 from tests.workbench import Workbench
 
-Working = Callable[[], AbstractAsyncContextManager[WarmWorker]]
+Working = Callable[..., AbstractAsyncContextManager[WarmWorker]]
 
 
 class Standstill:
@@ -58,6 +60,26 @@ async def ended(prefect: Prefect, bench: Workbench, run: Subject) -> FlowRun:
 
 async def states_of(prefect: Prefect, flow_run: FlowRun) -> list[str]:
     return [state.name for state in await prefect.client.read_flow_run_states(flow_run.id)]
+
+
+async def test_a_run_for_which_there_is_no_room_gives_its_slot_back_and_comes_again(
+    prefect: Prefect, bench: Workbench, service: PrefectService, working: Working, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "_ROOM_IS_LOOKED_FOR_EVERY", timedelta(0))
+    standstill = Standstill(bench)
+    runs = [await triggered(bench, service, name) for name in "ab"]
+    async with working(RunLimits(per_tenant=1)), asyncio.timeout(60):
+        await standstill.reached.wait()
+        (waiting,) = [run for run in runs if (await bench.run(run)).status is RunStatus.QUEUED]
+        flow_run_id = UUID((await bench.run(waiting)).flow_run_id)
+        while "AwaitingConcurrencySlot" not in [state.name for state in await prefect.client.read_flow_run_states(flow_run_id)]:
+            await asyncio.sleep(0.05)
+        assert (await bench.run(waiting)).status is RunStatus.QUEUED
+        assert len(bench.engine.loads) == 1
+        standstill.go.set()
+        for run in runs:
+            assert (await ended(prefect, bench, run)).state.is_completed()
+    assert [(await bench.run(run)).status for run in runs] == [RunStatus.SUCCESS] * 2
 
 
 class TestCancelling:

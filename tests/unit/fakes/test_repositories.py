@@ -9,6 +9,7 @@ from tests.contracts.persistence.batches import BatchRepositoryContract, SchemaV
 from tests.contracts.persistence.ingestions import IngestionRepositoryContract
 from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
 from tests.contracts.persistence.reader import EveryPageContract, NodesContract, PagesContract
+from tests.contracts.persistence.run_queue import RunQueueContract
 from tests.contracts.persistence.runs import RunRepositoryContract
 from tests.contracts.persistence.schema_changes import SchemaChangeRepositoryContract
 from tests.contracts.persistence.stats import RunTotalsContract, StatsContract
@@ -70,6 +71,10 @@ class TestOutbox(OutboxContract):
 
 
 class TestDirectory(DirectoryContract):
+    pass
+
+
+class TestRunQueue(RunQueueContract):
     pass
 
 

@@ -1,4 +1,4 @@
-"""Runs say whether they list"""
+"""Runs are taken from a queue, and say whether they list"""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("runs", sa.Column("lists", sa.Boolean(), server_default=sa.text("true"), nullable=False))
+    op.execute("GRANT UPDATE (lease_expires_at) ON runs TO autoloader_directory")
 
 
 def downgrade() -> None:
+    op.execute("REVOKE UPDATE (lease_expires_at) ON runs FROM autoloader_directory")
     op.drop_column("runs", "lists")
