@@ -8,11 +8,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -48,6 +48,7 @@ from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
+from domain.ledger.stream_processor import StreamProcessor
 from domain.ledger.table_care import TableCareService
 from domain.notifications.delivery import DeliveryService
 from domain.notifications.lateness import LatenessService
@@ -55,6 +56,7 @@ from domain.notifications.service import WebhookService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.ports.orchestrator import Orchestrator
+from domain.ports.streaming import StreamingEngine
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.event_runs import EventRunService
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -165,7 +167,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         runs = RunService(unit_of_work, clock, telemetry)
         discovery = FileDiscoveryService(unit_of_work, stores, clock, telemetry)
         spark = await stack.enter_async_context(_spark(settings, database_url, staging, engine, stores))
-        engines = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
+        engines: _Engines[Engine] = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
@@ -178,6 +180,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             directory,
             discovery,
             processor,
+            StreamProcessor(unit_of_work, _streaming(spark), stores, batches, telemetry),
             refreshes,
             resets,
             clock,
@@ -279,11 +282,18 @@ def _probes(database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine 
     }
 
 
-class _Engines(dict[EngineType, Engine]):
+E = TypeVar("E")
+
+
+class _Engines(dict[EngineType, E]):
     """An ingestion may have been created when there was an engine that is not configured any more."""
 
     def __missing__(self, engine: EngineType) -> NoReturn:
         raise UnavailableError(f"the ingestion needs the {engine} engine, and none is configured")
+
+
+def _streaming(spark: SparkEngine | None) -> Mapping[EngineType, StreamingEngine]:
+    return _Engines({EngineType.SPARK: spark.streams} if spark else {})
 
 
 async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:

@@ -312,7 +312,7 @@ class PoliciesInput(InputModel):
 class ExecutionInput(InputModel):
     engine: EngineType = EngineType.EMBEDDED
     cluster_size: ClusterSize = ClusterSize.SMALL
-    mode: Annotated[ExecutionMode, _only(ExecutionMode.BATCH, "{} mode")] = ExecutionMode.BATCH
+    mode: ExecutionMode = ExecutionMode.BATCH
 
     def to_execution(self) -> Execution:
         return Execution(self.engine, self.cluster_size, self.mode)

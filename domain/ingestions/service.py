@@ -15,6 +15,7 @@ from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, SchemaEvolution, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
+from domain.ingestions.streaming import check_streaming
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.tenants import Grants, Principal
@@ -53,6 +54,7 @@ class IngestionService:
         _check_evolution(input.execution.engine, input.policies.schema_evolution)
         grants = principal.tenant.grants
         source, destination = input.source.to_source(), input.destination.to_destination()
+        check_streaming(source, input.format.to_format(), input.policies.to_policies(), input.execution.to_execution())
         _check_namespace(destination, grants)
         source = await self._checked(source, grants)
         now = self._clock.now()
@@ -105,12 +107,10 @@ class IngestionService:
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         source, format, policies = input.applied_to(present.source, present.format, present.policies)
         _check_evolution(present.execution.engine, policies.schema_evolution)
-        if source != present.source:
-            try:
+        with _fields_of_an_update():
+            check_streaming(source, format, policies, present.execution)
+            if source != present.source:
                 source = await self._checked(source, principal.tenant.grants)
-            except ValidationError as error:
-                # The update names these fields at its top level.
-                raise ValidationError([FieldError(f.path[1:] or f.path, f.message) for f in error.fields]) from None
         given = input.model_fields_set
         schedule = (input.schedule.to_schedule() if input.schedule else None) if "schedule" in given else present.schedule
         changed = dataclasses.replace(
@@ -213,6 +213,24 @@ def source_errors_named(field: str = "path") -> Iterator[None]:
     except SourceUnavailableError as error:
         wrong = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else field
         raise ValidationError.of("source", wrong, message=error.message) from error
+
+
+@contextmanager
+def _fields_of_an_update() -> Iterator[None]:
+    """An update names the fields of the source and the format's options at its top level."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValidationError([FieldError(_in_an_update(f.path), f.message) for f in error.fields]) from None
+
+
+def _in_an_update(path: tuple[str, ...]) -> tuple[str, ...]:
+    match path:
+        case ("source", *rest):
+            return tuple(rest)
+        case ("format", "options", *rest):
+            return ("format_options", *rest)
+    return path
 
 
 def _check_evolution(engine: EngineType, policy: SchemaEvolution) -> None:

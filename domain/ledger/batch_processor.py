@@ -234,7 +234,7 @@ class BatchFileProcessor:
     async def _mark(self, claimed: _Claimed, outcome: BatchOutcome, policies: Policies) -> RunMetrics:
         batch, files = claimed.batch, claimed.files
         async with self._unit_of_work(batch.tenant_id) as tx:
-            await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
+            await record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
             if loaded and policies.late_after_seconds is not None:
                 await tx.ingestions.expect_data(batch.ingestion_id)
@@ -294,7 +294,7 @@ class BatchFileProcessor:
         async with self._unit_of_work(batch.tenant_id) as tx:
             if evidence is not None:
                 if table is not None:
-                    await _record_table(tx, batch, table.uuid, table.schema)
+                    await record_table(tx, batch, table.uuid, table.schema)
                 loaded = [
                     FileOutcome(file.id, OutcomeStatus.LOADED, rows=evidence.rows_by_path[file.path])
                     for file in files
@@ -365,7 +365,7 @@ async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ClaimedFile],
         await tx.files.supersede(batch, replacing)
 
 
-async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:
+async def record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:
     """Remember the table, and its schema if that is new.
 
     Comes first in its transaction, for it holds the ingestion's row: whoever queues a run takes that row before the run's,

@@ -38,6 +38,10 @@ class IngestionRepository(Protocol):
         """Those that are ACTIVE, by id."""
         ...
 
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        """Those that these files are of, by id."""
+        ...
+
     async def update(self, ingestion: Ingestion) -> Ingestion:
         """Store what may change, raise `version` by one and touch `updated_at`; returns what is now stored.
 
@@ -220,6 +224,10 @@ class ProcessedFileRepository(Protocol):
 
         With `assigned_to`, only files that are assigned to that run.
         """
+        ...
+
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        """PENDING -> PROCESSING for the current files of these paths, into `batch`; returned by id. Waits for who is claiming them."""
         ...
 
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:

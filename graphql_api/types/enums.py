@@ -122,7 +122,10 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
     ),
     ExecutionMode: (
         "How files are handed to the engine.",
-        {"BATCH": "In batches that the ledger keeps.", "STREAMING": "By structured streaming; not supported yet."},
+        {
+            "BATCH": "In batches that the ledger keeps.",
+            "STREAMING": "By Spark's structured streaming, which keeps what it has seen in a checkpoint; for backlogs of JSON.",
+        },
     ),
     ClusterSize: ("How much a run asks for.", {"SMALL": "Little.", "MEDIUM": "More.", "LARGE": "Much."}),
     RunStatus: (

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Double, and_, case, cast, func, insert, or_, select
+from sqlalchemy import ARRAY, BigInteger, Double, and_, bindparam, case, cast, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from domain.activity.entities import ActivityKind
@@ -15,7 +15,7 @@ from domain.states import INGESTION
 from persistence.mapping import columns_of, values_of
 from persistence.repositories.conflicts import constraint_of
 from persistence.repositories.scope import TenantScope
-from persistence.tables import ingestions
+from persistence.tables import ingestions, processed_files
 
 _OWNED_ELSEWHERE = (
     "status",
@@ -58,6 +58,12 @@ class SqlIngestionRepository:
     async def get_active_ingestions(self) -> Sequence[Ingestion]:
         active = ingestions.c.status == IngestionStatus.ACTIVE
         return await self._scope.all(Ingestion, self._scope.select(Ingestion).where(active).order_by(ingestions.c.id))
+
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        asked = func.any(bindparam(None, list(file_ids), type_=ARRAY(BigInteger)))
+        owners = select(processed_files.c.ingestion_id).where(self._scope.owns(processed_files), processed_files.c.id == asked)
+        statement = self._scope.select(Ingestion).where(ingestions.c.id.in_(owners))
+        return await self._scope.all(Ingestion, statement.order_by(ingestions.c.id))
 
     async def update(self, ingestion: Ingestion) -> Ingestion:
         values = values_of(ingestion, without=_FIXED) | {"version": ingestions.c.version + 1, "queue_key": ingestion.source.queue_id}

@@ -165,19 +165,23 @@ class SqlProcessedFileRepository:
         taken = select(summed.c.id).where(or_(fits, first) if at_least_one else fits).subquery()
         return await self._take(ClaimedFile, batch, processed_files.c.id == taken.c.id)
 
-    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
-        await self.record_discovered(batch.ingestion_id, [object])
-        taken = await self._take(
-            ProcessedFile,
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        asked = _unnest(path=(Text(), list(paths)))
+        return await self._take(
+            ClaimedFile,
             batch,
             and_(
                 processed_files.c.ingestion_id == batch.ingestion_id,
                 processed_files.c.current,
-                processed_files.c.path == object.path,
+                processed_files.c.path == asked.c.path,
                 _is(FileStatus.PENDING),
             ),
         )
-        return taken[0] if taken else None
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        await self.record_discovered(batch.ingestion_id, [object])
+        taken = await self.claim_paths(batch, [object.path])
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         mine, earlier = processed_files.alias("mine"), processed_files.alias("earlier")

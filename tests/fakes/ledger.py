@@ -128,10 +128,13 @@ class FakeProcessedFileRepository:
             taken.append(claimed(self._take(batch, file)))
         return taken
 
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        return [claimed(self._take(batch, file)) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
+
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
         await self.record_discovered(batch.ingestion_id, [object])
-        pending = [file for file in self._current(batch.ingestion_id, FileStatus.PENDING) if file.path == object.path]
-        return self._take(batch, pending[0]) if pending else None
+        taken = await self.claim_paths(batch, [object.path])
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         replaced: dict[str, frozenset[UUID]] = {}

@@ -77,6 +77,10 @@ class FakeIngestionRepository:
     async def get_active_ingestions(self) -> Sequence[Ingestion]:
         return [i for i in self._sorted() if i.status is IngestionStatus.ACTIVE]
 
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        of_files = {file.ingestion_id for file in self._scope.owned(ProcessedFile) if file.id in file_ids}
+        return [i for i in self._sorted() if i.id in of_files]
+
     async def update(self, ingestion: Ingestion) -> Ingestion:
         present = self._scope.find(Ingestion, ingestion.id)
         if present is None or present.version != ingestion.version:

@@ -204,6 +204,7 @@ SILENT: Mapping[str, frozenset[str]] = {
     "they read": frozenset(
         {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
+            "ingestions.get_by_files",
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
             *("runs.get_active", "runs.hold_running", "runs.get_by_flow_run", "files.count_by_status", "batches.get_abandoned"),
             *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
@@ -238,6 +239,7 @@ SILENT: Mapping[str, frozenset[str]] = {
     "who works on what is nobody's news": frozenset(
         {
             *("runs.renew_lease", "runs.set_flow_run", "files.claim", "files.lock_file_for_processing", "files.release"),
+            "files.claim_paths",
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),

@@ -92,6 +92,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "ingestions.get_by_id": (lambda tx, v: tx.ingestions.get_by_id(v.ingestion.id, for_update=True), None),
     "ingestions.get_by_tenant": (lambda tx, v: tx.ingestions.get_by_tenant(limit=10), []),
     "ingestions.get_active_ingestions": (lambda tx, v: tx.ingestions.get_active_ingestions(), []),
+    "ingestions.get_by_files": (lambda tx, v: tx.ingestions.get_by_files([v.done.id, v.waiting.id]), []),
     "ingestions.update": (lambda tx, v: tx.ingestions.update(replace(v.ingestion, name="mine")), ConflictError),
     "ingestions.update_status": (
         lambda tx, v: tx.ingestions.update_status(v.ingestion.id, IngestionStatus.PAUSED, next_due_at=NOW),
@@ -143,6 +144,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
     "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
     "files.claim": (lambda tx, v: tx.files.claim(v.batch, max_files=10, max_bytes=2**40), []),
+    "files.claim_paths": (lambda tx, v: tx.files.claim_paths(v.batch, [v.waiting.path]), []),
     "files.lock_file_for_processing": (lambda tx, v: tx.files.lock_file_for_processing(v.batch, v.waiting.stored_object), None),
     "files.get_processed_file_paths": (lambda tx, v: tx.files.get_processed_file_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_processed_files": (lambda tx, v: tx.files.get_processed_files(v.ingestion.id, status=list(FileStatus), limit=10), []),

@@ -232,7 +232,7 @@ class TestCreate:
     def test_policies(self, field: str, value: Any) -> None:
         assert fields_of(policies={field: value}) == {("policies", field)}
 
-    @pytest.mark.parametrize(("field", "value"), [("engine", "FLINK"), ("mode", "STREAMING"), ("cluster_size", "HUGE")])
+    @pytest.mark.parametrize(("field", "value"), [("engine", "FLINK"), ("mode", "CONTINUOUS"), ("cluster_size", "HUGE")])
     def test_execution(self, field: str, value: Any) -> None:
         assert fields_of(execution={field: value}) == {("execution", field)}
 
