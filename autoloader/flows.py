@@ -19,6 +19,7 @@ from domain.runs.entities import Run, RunMetrics
 from domain.runs.pipeline import FileState, RunPipeline
 from domain.tenants import Grants
 from integrations.prefect.deployments import FLOW_NAME
+from integrations.prefect.run_log import lines_of
 from integrations.prefect.states import state_of
 from integrations.prefect.stopping import stoppable
 
@@ -26,7 +27,7 @@ from integrations.prefect.stopping import stoppable
 # Behind our own package, which says what Prefect is to leave alone when it is imported.
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.states import AwaitingConcurrencySlot, Completed
 from prefect.tasks import Task
@@ -146,8 +147,14 @@ async def run_ingestion_flow(tenant_id: UUID, ingestion_id: UUID, run_id: UUID |
 
     The flow run ends as the run does: Completed (by the name PARTIAL or NO_NEW_FILES where that says more), Failed or Cancelled.
     """
+    flow_run = _flow_run()
+    with lines_of(flow_run.id):
+        return await _execute(flow_run, Subject(tenant_id, ingestion_id), run_id)
+
+
+async def _execute(flow_run: FlowRun, ingestion: Subject, run_id: UUID | None) -> State[Any]:
     async with _services() as services:
-        run = await _run(services, Subject(tenant_id, ingestion_id), run_id)
+        run = await _run(services, flow_run, ingestion, run_id)
         if run is None:
             return Completed(name=PASSED_OVER, message="there is nothing to run; the worker's log says why", data=PASSED_OVER)
         subject = Subject(run.tenant_id, run.id)
@@ -155,18 +162,21 @@ async def run_ingestion_flow(tenant_id: UUID, ingestion_id: UUID, run_id: UUID |
             return AwaitingConcurrencySlot(scheduled_time=datetime.now(UTC) + _ROOM_IS_LOOKED_FOR_EVERY)
         stages = _Tasks()
         await stoppable(services.pipeline.execute(subject, stages), lambda: services.runs.cancel_in_orchestrator(subject))
-        async with services.unit_of_work(tenant_id) as tx:
+        async with services.unit_of_work(run.tenant_id) as tx:
             ended = await tx.runs.get_by_id(run.id)
         if ended is None:
             raise NotFoundError("run")
         return state_of(ended, nothing_new=stages.nothing_new)
 
 
-async def _run(services: FlowServices, ingestion: Subject, run_id: UUID | None) -> Run | None:
+def _flow_run() -> FlowRun:
     context = FlowRunContext.get()
-    flow_run = context.flow_run if context else None
-    if flow_run is None:
+    if context is None or context.flow_run is None:
         raise RuntimeError("a flow without a flow run")
+    return context.flow_run
+
+
+async def _run(services: FlowServices, flow_run: FlowRun, ingestion: Subject, run_id: UUID | None) -> Run | None:
     due_at: datetime | None = None
     if flow_run.auto_scheduled and flow_run.expected_start_time is not None:
         # Prefect's moments are of a class of their own, which reckons otherwise.

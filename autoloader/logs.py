@@ -122,6 +122,13 @@ class JsonFormatter(_Formatter):
         return json.dumps(entry if trace is None else entry | {"trace": trace})
 
 
+class MessageFormatter(_Formatter):
+    """The message alone, for whoever keeps the rest in fields of his own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(self._message(record))
+
+
 def escaped(text: str) -> str:
     """`text` on one line: nothing in it moves the cursor, begins a line or turns the direction."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from autoloader.flow_services import FlowServices, flow_services
+from autoloader.logs import MessageFormatter, Redaction, secrets_of
 from autoloader.settings import Settings
 from domain.clock import SystemClock
 from domain.ingestions.entities import EngineType
@@ -59,19 +60,23 @@ async def open_orchestrator(settings: Settings, directory: Directory, services: 
 @contextlib.asynccontextmanager
 async def prefect_worker(settings: Settings, services: FlowServices) -> AsyncIterator[None]:
     """Flow runs are executed in this process while the block runs. At its end those in hand may go on for a while."""
-    with prefect_connection(settings).settings(), flow_services(services):
-        serving = asyncio.create_task(_serve(settings), name="prefect worker")
-    try:
-        yield
-    finally:
-        serving.cancel()
+    connection = prefect_connection(settings)
+    from integrations.prefect.run_log import run_log
+
+    async with run_log(connection, MessageFormatter(Redaction(secrets_of(settings)))):
+        with connection.settings(), flow_services(services):
+            serving = asyncio.create_task(_serve(settings), name="prefect worker")
         try:
-            await asyncio.wait([serving])
-        except asyncio.CancelledError:
-            # Asked a second time: what is in hand does not go on.
+            yield
+        finally:
             serving.cancel()
-            await asyncio.wait([serving])
-            raise
+            try:
+                await asyncio.wait([serving])
+            except asyncio.CancelledError:
+                # Asked a second time: what is in hand does not go on.
+                serving.cancel()
+                await asyncio.wait([serving])
+                raise
 
 
 async def _serve(settings: Settings) -> None:

@@ -259,6 +259,7 @@ class BatchFileProcessor:
             if is_due(outcome.snapshots):
                 await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
         reached(Step.MARKED)
+        log.info("batch %s: %d files loaded, %d failed; %d rows", batch.id, len(loaded), len(failed), metrics.rows_written)
         self._telemetry.loaded(metrics)
         return metrics
 

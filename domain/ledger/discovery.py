@@ -34,9 +34,10 @@ _FIRST = 100
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a discovery has brought. `first` are the paths of its first hundred files, known or not."""
+    """What a discovery has brought. `files` is how many it looked at, `first` are the paths of its first hundred, known or not."""
 
     found: Discovered
+    files: int
     first: tuple[str, ...]
 
 
@@ -115,12 +116,12 @@ class _Entering:
         self._unit_of_work = unit_of_work
         self._ingestion = ingestion
         self._run = run
-        self._new = self._changed = 0
+        self._new = self._changed = self._files = 0
         self._first: list[str] = []
 
     @property
     def result(self) -> Listing:
-        return Listing(Discovered(self._new, self._changed), tuple(self._first))
+        return Listing(Discovered(self._new, self._changed), self._files, tuple(self._first))
 
     async def enter(self, files: Sequence[StoredObject]) -> None:
         """Write them to the ledger, in a transaction of their own. Raises `LeaseLostError`."""
@@ -136,6 +137,7 @@ class _Entering:
         reached(Step.LISTED)
         self._new += found.new
         self._changed += found.changed
+        self._files += len(files)
         self._first += [file.path for file in files[: _FIRST - len(self._first)]]
 
 

@@ -118,6 +118,7 @@ class StreamProcessor:
         for number, commit in enumerate(unrecorded, start=history.snapshots - len(unrecorded) + 1):
             files = await engine.files_of(destination, table_uuid=history.table_uuid, commit=commit)
             recorded = await recording.record(history, commit, files, snapshots=number)
+            log.info("run %s: %d files and %d rows of its stream are recorded", run.id, recorded.files_processed, recorded.rows_written)
             self._telemetry.loaded(recorded)
             done += recorded
         return done

@@ -185,6 +185,7 @@ class RunPipeline:
         if ingestion is None or tenant is None:
             raise NotFoundError("ingestion")
         reached(Step.STARTED)
+        log.info("run %s of ingestion %s began", run.id, ingestion.id)
         return run, ingestion, tenant.grants
 
     @stage
@@ -207,7 +208,9 @@ class RunPipeline:
         """Enter what has landed into the ledger; the first paths that were listed. None by a run that does not list."""
         if not run.lists:
             return ()
-        return (await self._discovery.discover(ingestion, grants, run)).first
+        listing = await self._discovery.discover(ingestion, grants, run)
+        log.info("run %s: %d files were found, %d of them new, %d changed", run.id, listing.files, listing.found.new, listing.found.changed)
+        return listing.first
 
     @stage
     async def check(self, run: Run, ingestion: Ingestion, paths: Sequence[str]) -> FileState:
@@ -233,6 +236,7 @@ class RunPipeline:
             waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=None if run.lists else run.id)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
         reached(Step.DISCOVERED)
+        log.info("run %s: %d files wait", run.id, waiting)
         return FileState(waiting, frozenset(done))
 
     @stage
@@ -341,6 +345,7 @@ class RunPipeline:
                 # An orchestrator may still hold what executed it.
                 await tx.outbox.add(Topic.RUN, run.id)
         reached(Step.ENDED)
+        log.info("run %s ended %s%s", run.id, status, f": {message}" if message else "")
         self._telemetry.ended(ended)
         return ended
 
