@@ -23,7 +23,6 @@ from benchmarks.report import Report
 from domain.runs.entities import Run, RunStatus
 from domain.states import ACTIVE_RUN
 from domain.tenants import Principal, Role
-from persistence.unit_of_work import SqlUnitOfWorkFactory
 
 OURS, STOCK = 5, 3
 TARGET = 0.2
@@ -47,9 +46,25 @@ async def measure(report: Report, place: Path) -> None:
 
 
 async def _times(place: Path, server: LocalPrefect, times: int, *, query_seconds: float | None = None) -> list[float]:
-    """Seconds of each run; the first is not counted. `query_seconds` is how often Prefect's own worker asks, None for ours."""
+    """Seconds of each run; the first is not counted."""
     landing = place / "landing"
     landing.mkdir(parents=True)
+    async with stack_by_prefect(place, server, query_seconds=query_seconds) as bench:
+        ingestion = await bench.create({"type": "LOCAL", "path": str(landing)}, {"type": "JSON"})
+        taken = []
+        for number in range(times + 1):
+            (landing / f"{number}.json").write_text(f'{{"id": {number}}}\n')
+            began = time.perf_counter()
+            run = await bench.queue(ingestion)
+            await until_ended(bench, run)
+            taken.append(time.perf_counter() - began)
+            await bench.ended(run, RunStatus.SUCCESS)
+    return taken[1:]
+
+
+@contextlib.asynccontextmanager
+async def stack_by_prefect(place: Path, server: LocalPrefect, *, query_seconds: float | None = None) -> AsyncIterator[BenchStack]:
+    """With background work, and a worker. `query_seconds` is how often Prefect's own worker asks, None for ours."""
     settings = settings_in(place).model_copy(
         update={
             "prefect_api_url": server.api_url,
@@ -62,31 +77,20 @@ async def _times(place: Path, server: LocalPrefect, times: int, *, query_seconds
         if query_seconds is not None:
             await _make_process_pool(settings)
         application = await stack.enter_async_context(open_application(settings, url))
-        bench = BenchStack(application, Principal(await application.ensure_local_tenant(), Role.ADMIN))
         await stack.enter_async_context(background_work(application))
         if query_seconds is None:
             await stack.enter_async_context(prefect_worker(settings, application.flow_services))
         else:
             await stack.enter_async_context(_process_worker(settings, url, query_seconds))
-        ingestion = await bench.create({"type": "LOCAL", "path": str(landing)}, {"type": "JSON"})
-        taken = []
-        for number in range(times + 1):
-            (landing / f"{number}.json").write_text(f'{{"id": {number}}}\n')
-            began = time.perf_counter()
-            run = await bench.queue(ingestion)
-            await asyncio.wait_for(_ended(bench, run), _SECONDS_AT_MOST)
-            taken.append(time.perf_counter() - began)
-            await bench.ended(run, RunStatus.SUCCESS)
-    return taken[1:]
+        yield BenchStack(application, Principal(await application.ensure_local_tenant(), Role.ADMIN), url)
 
 
-async def _ended(bench: BenchStack, run: Run) -> None:
-    while True:
-        async with SqlUnitOfWorkFactory(bench.application.database)(run.tenant_id) as tx:
-            found = await tx.runs.get_by_id(run.id)
-        if found is None or found.status not in ACTIVE_RUN:
-            return
-        await asyncio.sleep(0.01)
+async def until_ended(bench: BenchStack, run: Run) -> None:
+    async with asyncio.timeout(_SECONDS_AT_MOST):
+        while True:
+            if (await bench.found(run)).status not in ACTIVE_RUN:
+                return
+            await asyncio.sleep(0.01)
 
 
 async def _make_process_pool(settings: Settings) -> None:
