@@ -97,6 +97,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL_TENANT = "local"
+_SILENT_SERVERS = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
+"""What libpq is told of them, in seconds and tries."""
 _KEY_USAGE_SECONDS = 60.0
 _WATCHING_SECONDS = 3.0
 
@@ -354,13 +356,14 @@ async def background_work(application: Application) -> AsyncIterator[None]:
 
 def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:
     # The catalog lives in a schema of its own, so that its tables and ours do not meet. What a process that was stopped holds locked
-    # is free again with its lease, and nobody waits longer for a lock.
+    # is free again with its lease, and nobody waits longer for a lock. Nor for a server that takes a connection and then says nothing,
+    # or whose host has gone without a word: threads that wait for those cannot be stopped.
     patience = int(settings.lease_seconds * 1000)
     options = {"search_path": "iceberg", "idle_in_transaction_session_timeout": patience, "lock_timeout": 2 * patience}
     catalog = (
         make_url(database_url)
         .set(drivername="postgresql+psycopg2")
-        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items())})
+        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items()), **_SILENT_SERVERS})
     )
     return EmbeddedEngineSettings(
         catalog_uri=catalog.render_as_string(hide_password=False),

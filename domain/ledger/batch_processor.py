@@ -180,6 +180,7 @@ class BatchFileProcessor:
             batch_id=batch.id,
             epoch=batch.epoch,
             ingestion_id=ingestion.id,
+            table_uuid=batch.table_uuid,
             source=ingestion.source,
             grants=grants,
             format=ingestion.format,

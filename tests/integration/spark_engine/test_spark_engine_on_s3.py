@@ -44,7 +44,7 @@ class World:
     async def load(self, credential: str = "owner", objects: list[StoredObject] | None = None) -> dict[str, FileOutcome]:
         files = [BatchFile(number, stored) for number, stored in enumerate(objects or await self.listed())]
         source, grants = self.source(credential), Grants(credentials=(credential,))
-        batch = LoadBatch(uuid4(), 1, uuid4(), source, grants, FormatSpec(FormatType.JSON), DESTINATION, Policies(), files)
+        batch = LoadBatch(uuid4(), 1, uuid4(), None, source, grants, FormatSpec(FormatType.JSON), DESTINATION, Policies(), files)
         outcome = await self.engine.load(batch, open_guard)
         return {file.object.path.rpartition("/landing/")[2]: told for file, told in zip(files, outcome.files, strict=True)}
 
