@@ -47,11 +47,12 @@ class _Server(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """`url` is where the API listens, `key` the local tenant's."""
+    """`url` is where the API listens, `key` the local tenant's. `local`: only this machine reaches it."""
 
     application: Application
     url: str
     key: str
+    local: bool
 
 
 @contextlib.asynccontextmanager
@@ -92,7 +93,7 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
         stack.push_async_callback(_stopped, http, serving)
         stack.callback(application.services.streams.close)
         host, port = listening.getsockname()[:2]
-        yield Stack(application, f"http://{host}:{port}", key)
+        yield Stack(application, f"http://{host}:{port}", key, local)
 
 
 async def _stopped(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
