@@ -8,11 +8,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -48,6 +48,7 @@ from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.explanation import ExplanationService
 from domain.ledger.schema_proposals import SchemaChangeService
 from domain.ledger.state_service import FileStateService
+from domain.ledger.stream_processor import StreamProcessor
 from domain.ledger.table_care import TableCareService
 from domain.notifications.delivery import DeliveryService
 from domain.notifications.lateness import LatenessService
@@ -55,7 +56,9 @@ from domain.notifications.service import WebhookService
 from domain.ports.engine import Engine
 from domain.ports.identity import TokenVerifier
 from domain.ports.orchestrator import Orchestrator
+from domain.ports.streaming import StreamingEngine
 from domain.ports.unit_of_work import Subject, Topic
+from domain.runs.event_runs import EventRunService
 from domain.runs.pipeline import PipelineSettings, RunPipeline
 from domain.runs.service import RunService
 from domain.system import Probe, SystemService
@@ -94,6 +97,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCAL_TENANT = "local"
+_SILENT_SERVERS = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
+"""What libpq is told of them, in seconds and tries."""
 _KEY_USAGE_SECONDS = 60.0
 _WATCHING_SECONDS = 3.0
 
@@ -146,7 +151,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             measuring.metrics.watch_pool(pool, partial(connections_in_use, opened), partial(waiting_for_connections, opened))
         await asyncio.to_thread(newest_revision)
         stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
-        stack.callback(stores.close)
+        stack.push_async_callback(stores.aclose)
         staging = _scratch(settings.home.absolute())
         stack.callback(shutil.rmtree, staging, ignore_errors=True)
         if not settings.local_roots:
@@ -162,9 +167,9 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         notifications = SqlNotifications(database_url)
         stack.push_async_callback(notifications.close)
         runs = RunService(unit_of_work, clock, telemetry)
-        discovery = FileDiscoveryService(unit_of_work, stores, clock)
+        discovery = FileDiscoveryService(unit_of_work, stores, clock, telemetry)
         spark = await stack.enter_async_context(_spark(settings, database_url, staging, engine, stores))
-        engines = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
+        engines: _Engines[Engine] = _Engines({EngineType.EMBEDDED: engine} | ({EngineType.SPARK: spark} if spark else {}))
         batches = BatchSettings(
             max_files=settings.batch_files, lease_seconds=settings.lease_seconds, retry_base_seconds=settings.retry_base_seconds
         )
@@ -177,6 +182,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             directory,
             discovery,
             processor,
+            StreamProcessor(unit_of_work, _streaming(spark), stores, batches, telemetry),
             refreshes,
             resets,
             clock,
@@ -232,7 +238,9 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
             pipeline,
             orchestrator,
             LatenessService(unit_of_work, clock),
+            EventRunService(unit_of_work, stores, clock, rest_seconds=settings.queue_seconds),
             telemetry,
+            queue_seconds=settings.queue_seconds,
             lease_seconds=settings.lease_seconds,
         )
         revision = Recently(partial(newest_is_present, watching), whom="the database", keep_seconds=1.0, patience_seconds=_WATCHING_SECONDS)
@@ -276,11 +284,18 @@ def _probes(database: AsyncEngine, embedded: EmbeddedEngine, spark: SparkEngine 
     }
 
 
-class _Engines(dict[EngineType, Engine]):
+E = TypeVar("E")
+
+
+class _Engines(dict[EngineType, E]):
     """An ingestion may have been created when there was an engine that is not configured any more."""
 
     def __missing__(self, engine: EngineType) -> NoReturn:
         raise UnavailableError(f"the ingestion needs the {engine} engine, and none is configured")
+
+
+def _streaming(spark: SparkEngine | None) -> Mapping[EngineType, StreamingEngine]:
+    return _Engines({EngineType.SPARK: spark.streams} if spark else {})
 
 
 async def _reconcile_ingestion(orchestrator: Orchestrator, resets: ResetService, ingestion: Subject) -> None:
@@ -341,13 +356,14 @@ async def background_work(application: Application) -> AsyncIterator[None]:
 
 def engine_settings(settings: Settings, database_url: str, staging: Path) -> EmbeddedEngineSettings:
     # The catalog lives in a schema of its own, so that its tables and ours do not meet. What a process that was stopped holds locked
-    # is free again with its lease, and nobody waits longer for a lock.
+    # is free again with its lease, and nobody waits longer for a lock. Nor for a server that takes a connection and then says nothing,
+    # or whose host has gone without a word: threads that wait for those cannot be stopped.
     patience = int(settings.lease_seconds * 1000)
     options = {"search_path": "iceberg", "idle_in_transaction_session_timeout": patience, "lock_timeout": 2 * patience}
     catalog = (
         make_url(database_url)
         .set(drivername="postgresql+psycopg2")
-        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items())})
+        .update_query_dict({"options": " ".join(f"-c{name}={value}" for name, value in options.items()), **_SILENT_SERVERS})
     )
     return EmbeddedEngineSettings(
         catalog_uri=catalog.render_as_string(hide_password=False),

@@ -1,4 +1,7 @@
-"""The chores of one process at a time: the outbox, the schedules, late data, what lost workers have left, and the ledger's counts."""
+"""The chores of one process at a time: the outbox, the schedules, queues of notifications, late data, what lost workers have left, and
+
+the ledger's counts.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from domain.notifications.lateness import LatenessService
 from domain.ports.orchestrator import Orchestrator
 from domain.ports.telemetry import Telemetry
 from domain.ports.unit_of_work import Directory, Topic
+from domain.runs.event_runs import EventRunService
 from domain.runs.pipeline import RunPipeline
 from domain.runs.service import RunService
 from persistence.wakeup import Ownership, background_ownership
@@ -41,8 +45,10 @@ class Background:
         pipeline: RunPipeline,
         orchestrator: Orchestrator,
         lateness: LatenessService,
+        event_runs: EventRunService,
         telemetry: Telemetry,
         *,
+        queue_seconds: float,
         lease_seconds: float,
     ) -> None:
         self._database_url = database_url
@@ -52,6 +58,8 @@ class Background:
         self._pipeline = pipeline
         self._orchestrator = orchestrator
         self._lateness = lateness
+        self._event_runs = event_runs
+        self._queue_seconds = queue_seconds
         self._telemetry = telemetry
         # A fraction of a lease, so that what a lost worker has left is found soon after its lease has expired.
         self._recover_every_seconds = min(_RECOVER_EVERY_SECONDS, lease_seconds / 3)
@@ -87,6 +95,7 @@ class Background:
             if not self._orchestrator.fires_schedules:
                 chores.create_task(_every(_TICK_SECONDS, self._fire_schedules))
             chores.create_task(_every(_MEND_EVERY_SECONDS, self._mend))
+            chores.create_task(_every(self._queue_seconds, self._begin_event_runs))
             chores.create_task(_every(_TICK_SECONDS, self._tell_lateness))
             chores.create_task(_every(self._recover_every_seconds, self._recover))
             chores.create_task(_every(_COMPACT_EVERY_SECONDS, self._compact))
@@ -104,6 +113,10 @@ class Background:
     async def _fire_schedules(self) -> None:
         with binding(operation="fireDueSchedules", operation_kind="background"):
             await self._runs.fire_due_schedules(self._directory)
+
+    async def _begin_event_runs(self) -> None:
+        with binding(operation="beginEventRuns", operation_kind="background"):
+            await self._event_runs.begin_runs(self._directory)
 
     async def _tell_lateness(self) -> None:
         with binding(operation="tellLateness", operation_kind="background"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import secrets
 from collections.abc import Coroutine
@@ -92,17 +91,10 @@ def worker() -> None:
 
 
 async def _worker(settings: Settings) -> None:
-    from autoloader.application import background_work, open_application
-    from autoloader.orchestration import prefect_worker
-    from autoloader.stack import database
+    from autoloader.stack import running_worker
 
-    async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(database(settings))
-        application = await stack.enter_async_context(open_application(settings, url))
-        await stack.enter_async_context(background_work(application))
-        if settings.prefect_api_url is not None:
-            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
-        console.print("working; Ctrl-C stops")
+    async with running_worker(settings) as probes:
+        console.print(f"working{f', with probes at {probes}' if probes else ''}; Ctrl-C stops")
         await asyncio.Event().wait()
 
 

@@ -32,6 +32,7 @@ class CredentialSettings(BaseModel):
     session_token: SecretStr | None = None
     profile: str | None = None
     role_arn: str | None = None
+    sqs_endpoint_url: str | None = None
 
 
 class OidcSettings(BaseModel):
@@ -63,6 +64,12 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(default=None, description="A PostgreSQL to use instead of the embedded one.")
     host: str = Field(default="127.0.0.1", description="The address that the API listens on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port that the API listens on; 0 picks a free one.")
+    worker_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="The port on which a worker serves probes and metrics; none unless set, 0 picks a free one.",
+    )
     warehouse: str | None = Field(default=None, description="Where tables lie: a file:// or s3:// URI; below home unless told.")
     catalog_properties: dict[str, str] = Field(
         default_factory=dict, description="PyIceberg's properties of the warehouse, such as s3.endpoint, as JSON."
@@ -114,6 +121,12 @@ class Settings(BaseSettings):
     batch_files: int = Field(default=5_000, ge=1, le=100_000, description="How many files one commit of a table carries at most.")
     lease_seconds: float = Field(default=30.0, gt=0, description="How long a silent worker keeps what it has claimed.")
     retry_base_seconds: float = Field(default=60.0, gt=0, description="How long a failed file waits for its first retry.")
+    queue_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        le=3_600,
+        description="How often queues of notifications are looked at, and what lies at least between runs so begun.",
+    )
     cost_rates: CostRatesSettings = Field(
         default_factory=CostRatesSettings, description="What of the rates behind estimates and costs is other than the defaults, as JSON."
     )

@@ -1,27 +1,24 @@
-"""The whole stack on one machine: database, application, background work, HTTP server."""
+"""What the commands run: the whole stack on one machine, or a worker of an installation."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import uvicorn
 from pydantic import SecretStr
+from starlette.applications import Starlette
 
 from autoloader.application import Application, background_work, open_application
 from autoloader.embedded.postgres import EmbeddedPostgres
 from autoloader.local_key import ensure_local_key
 from autoloader.local_prefect import LocalPrefect
 from autoloader.orchestration import prefect_worker
+from autoloader.serving import listening, metrics_of, serving
 from autoloader.settings import Settings
 from graphql_api.app import create_app
-from graphql_api.probes import MetricsPage
-from graphql_api.streams.web_sockets import MAX_MESSAGE_BYTES
-from integrations.telemetry.metrics import CONTENT_TYPE
+from graphql_api.probes import probe_routes
 from persistence.migrations import upgrade
 
 
@@ -36,13 +33,6 @@ async def database(settings: Settings) -> AsyncIterator[str]:
             url = facts.url()
         await asyncio.to_thread(upgrade, url)
         yield url
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are the command line's business."""
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +61,31 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
         await stack.enter_async_context(background_work(application))
         if prefect:
             await stack.enter_async_context(prefect_worker(settings, application.flow_services))
-        listening = socket.create_server((settings.host, settings.port))
-        stack.callback(listening.close)
-        local = ipaddress.ip_address(listening.getsockname()[0]).is_loopback
-        token = settings.metrics_token
-        metrics = MetricsPage(application.metrics_page, CONTENT_TYPE, token.get_secret_value() if token else None, local)
-        app = create_app(application.services, ready=application.ready, ide=settings.ide, local_key=key if local else None, metrics=metrics)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES,
-            # Compression would keep a window of each connection in memory.
-            ws_per_message_deflate=False,
+        on = stack.enter_context(listening(settings.host, settings.port))
+        app = create_app(
+            application.services,
+            ready=application.ready,
+            ide=settings.ide,
+            local_key=key if on.is_local else None,
+            metrics=metrics_of(application, on),
         )
-        http = _Server(config)
-        serving = asyncio.create_task(http.serve(sockets=[listening]), name="http server")
-        stack.push_async_callback(_stopped, http, serving)
+        await stack.enter_async_context(serving(app, on))
         stack.callback(application.services.streams.close)
-        host, port = listening.getsockname()[:2]
-        yield Stack(application, f"http://{host}:{port}", key, local)
+        yield Stack(application, on.url, key, on.is_local)
 
 
-async def _stopped(server: uvicorn.Server, serving: asyncio.Task[None]) -> None:
-    server.should_exit = True
-    await serving
+@contextlib.asynccontextmanager
+async def running_worker(settings: Settings) -> AsyncIterator[str | None]:
+    """Runs are executed and the background work is done while the block runs; where its probes are, if they are served."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(database(settings))
+        application = await stack.enter_async_context(open_application(settings, url))
+        await stack.enter_async_context(background_work(application))
+        if settings.prefect_api_url is not None:
+            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
+        if settings.worker_port is None:
+            yield None
+            return
+        on = stack.enter_context(listening(settings.host, settings.worker_port))
+        await stack.enter_async_context(serving(Starlette(routes=probe_routes(application.ready, metrics_of(application, on))), on))
+        yield on.url

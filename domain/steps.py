@@ -16,7 +16,8 @@ class Step(StrEnum):
     STARTED = "run started"
     """The run is RUNNING under a lease. When that has expired, the run ends FAILED; nothing else has happened."""
     LISTED = "files entered"
-    """A part of the listing is in the ledger. The next run lists again; what is known is not entered twice."""
+    """A part of the listing, or of what the queue had, is in the ledger. The next run lists again, and messages that were not deleted
+    come again; what is known is not entered twice."""
     DISCOVERED = "discovery ended"
     """The files wait as PENDING; any run takes them."""
     CLAIMED = "batch claimed"

@@ -31,12 +31,20 @@ _BACKLOG = text("""
         (SELECT array_agg(status) FROM (
             SELECT status FROM runs WHERE status IN ('QUEUED', 'RUNNING', 'CANCELLING') LIMIT :at_most
         ) AS active) AS active_runs,
+        queues.messages AS queue_messages, queues.dead_letters, queues.unavailable AS queues_unavailable,
         EXISTS (
             SELECT FROM pg_locks
             WHERE locktype = 'advisory' AND granted AND objsubid = 1
               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
               AND classid = CAST(:lock_high AS oid) AND objid = CAST(:lock_low AS oid)
         ) AS background_owned
+    FROM (
+        SELECT
+            coalesce(sum(CAST(event_queue ->> 'waiting' AS bigint)), 0)::bigint AS messages,
+            coalesce(sum(CAST(event_queue ->> 'dead_letters' AS bigint)), 0)::bigint AS dead_letters,
+            count(event_queue ->> 'problem') AS unavailable
+        FROM (SELECT event_queue FROM ingestions WHERE queue_key IS NOT NULL AND status = 'ACTIVE' LIMIT :at_most) AS listening
+    ) AS queues
 """)
 
 # How pg_locks shows it: in halves.
@@ -56,4 +64,7 @@ async def read_backlog(database: AsyncEngine) -> Backlog:
         outbox_overdue_seconds=told.outbox_overdue_seconds,
         active_runs={status: active.count(status.value) for status in ACTIVE_RUN},
         background_owned=told.background_owned,
+        queue_messages=told.queue_messages,
+        dead_letters=told.dead_letters,
+        queues_unavailable=told.queues_unavailable,
     )

@@ -79,8 +79,15 @@ class SqlDirectory:
         async with connection(self._engine) as opened:
             return [entity_of(Ingestion, row) for row in (await opened.execute(statement)).all()]
 
+    async def listening_ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        active = literal(IngestionStatus.ACTIVE, ingestions.c.status.type, literal_execute=True)
+        return await self._ingestions(limit, after, ingestions.c.status == active, ingestions.c.queue_key.is_not(None))
+
     async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
-        statement = select(*columns_of(Ingestion)).order_by(ingestions.c.id).limit(limit)
+        return await self._ingestions(limit, after)
+
+    async def _ingestions(self, limit: int, after: UUID | None, *conditions: ColumnElement[bool]) -> Sequence[Ingestion]:
+        statement = select(*columns_of(Ingestion)).where(*conditions).order_by(ingestions.c.id).limit(limit)
         if after is not None:
             statement = statement.where(ingestions.c.id > after)
         async with connection(self._engine) as opened:

@@ -25,7 +25,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from domain.activity.entities import ActivityKind
-from domain.ingestions.entities import Destination, Execution, FormatSpec, IngestionStatus, Policies, Reset, Schedule, Source
+from domain.ingestions.entities import (
+    Destination,
+    EventQueueState,
+    Execution,
+    FormatSpec,
+    IngestionStatus,
+    Policies,
+    Reset,
+    Schedule,
+    Source,
+)
 from domain.ledger.entities import BatchStatus, FileStatus
 from domain.notifications.entities import DeliveryStatus, WebhookEvent
 from domain.ports.engine import ColumnChange, TableSchema
@@ -121,6 +131,9 @@ ingestions = Table(
     _moment("next_due_at", nullable=True),
     # When data count as late unless some come; NULL when that is not asked for, or has been told.
     _moment("late_at", nullable=True),
+    _moment("last_listed_at", nullable=True),
+    Column("queue_key", Text),
+    Column("event_queue", ValueObject(EventQueueState)),
     _moment("created_at", default_now=True),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=_NOW, onupdate=func.clock_timestamp()),
     one_of("status", IngestionStatus),
@@ -129,8 +142,11 @@ ingestions = Table(
     UniqueConstraint("tenant_id", "id", name="uq_ingestions_id_of_tenant"),
     # Across all tenants: a table belongs to one ingestion.
     UniqueConstraint("destination_key", name="uq_ingestions_destination"),
+    # And so does a queue: a message that one has taken is not there for another.
+    UniqueConstraint("queue_key", name="uq_ingestions_queue"),
     Index("ix_ingestions_newest", "tenant_id", "created_at", "id"),
     Index("ix_ingestions_due", "next_due_at", postgresql_where=text("status = 'ACTIVE'")),
+    Index("ix_ingestions_listening", "id", postgresql_where=text("status = 'ACTIVE' AND queue_key IS NOT NULL")),
     Index("ix_ingestions_late", "late_at", postgresql_where=text("status = 'ACTIVE' AND late_at IS NOT NULL")),
 )
 

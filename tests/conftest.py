@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.database",
     "tests.fixtures.identity",
     "tests.fixtures.log_lines",
+    "tests.fixtures.moto_server",
     "tests.fixtures.postgres",
     "tests.fixtures.receiver",
     "tests.fixtures.s3_server",

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 from domain.access.entities import ApiKey
 from domain.ingestions.entities import (
     Destination,
+    DiscoveryMode,
     Execution,
     FormatSpec,
     FormatType,
@@ -94,6 +95,12 @@ def a_source(**fields: Any) -> Source:
     return Source(**{"type": SourceType.S3, "path": BUCKET} | fields)
 
 
+def a_notified_source(queue: str = "notifications", **fields: Any) -> Source:
+    """Under EVENTS; listed every hour all the same."""
+    found = {"discovery": DiscoveryMode.EVENTS, "queue": queue, "queue_id": f"fake {queue}", "list_every_seconds": 3_600}
+    return a_source(**found | fields)
+
+
 def a_destination(**fields: Any) -> Destination:
     return Destination(**{"catalog": "autoloader", "database": "lake", "table": f"events_{next(_numbers)}"} | fields)
 
@@ -119,6 +126,8 @@ def an_ingestion(**fields: Any) -> Ingestion:
             "last_run_id": None,
             "last_run_at": None,
             "next_due_at": None,
+            "last_listed_at": None,
+            "event_queue": None,
             "created_at": NOW,
             "updated_at": NOW,
         }

@@ -13,7 +13,9 @@ from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor, BatchSettings
 from domain.ledger.discovery import FileDiscoveryService
 from domain.ledger.entities import FileStatus, ProcessedFile
+from domain.ledger.stream_processor import StreamProcessor
 from domain.ports.engine import Engine
+from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.runs.pipeline import PipelineSettings, RunPipeline
@@ -22,8 +24,10 @@ from tests.factories import BUCKET, a_run, a_tenant, an_ingestion
 from tests.fakes.clock import FakeClock
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
+from tests.fakes.event_queue import FakeEventQueue
 from tests.fakes.object_store import FakeObjectStores
 from tests.fakes.scripted_engine import ScriptedEngine, Table
+from tests.fakes.scripted_stream import ScriptedStream
 from tests.fakes.unit_of_work import FakeUnitOfWorkFactory
 
 CHECKPOINTS = Checkpoints("file:///checkpoints")
@@ -41,20 +45,29 @@ class Workbench:
     clock: FakeClock = field(default_factory=FakeClock)
     stores: FakeObjectStores = field(default_factory=FakeObjectStores)
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
+    stream: ScriptedStream = field(init=False)
     batches: BatchSettings = field(default_factory=lambda: BatchSettings(max_files=3, lease_seconds=60, retry_base_seconds=60))
     settings: PipelineSettings = field(default_factory=lambda: PipelineSettings(lease_seconds=60, failures_until_error=3))
+    telemetry: Telemetry = NO_TELEMETRY
+
+    def __post_init__(self) -> None:
+        self.stream = ScriptedStream(self.engine, self.stores)
 
     @property
     def engines(self) -> Mapping[EngineType, Engine]:
-        return {EngineType.EMBEDDED: self.engine}
+        return {EngineType.EMBEDDED: self.engine, EngineType.SPARK: self.engine}
 
     @property
     def processor(self) -> BatchFileProcessor:
         return BatchFileProcessor(self.unit_of_work, self.engines, self.batches)
 
     @property
+    def streams(self) -> StreamProcessor:
+        return StreamProcessor(self.unit_of_work, {EngineType.SPARK: self.stream}, self.stores, self.batches)
+
+    @property
     def discovery(self) -> FileDiscoveryService:
-        return FileDiscoveryService(self.unit_of_work, self.stores, self.clock)
+        return FileDiscoveryService(self.unit_of_work, self.stores, self.clock, self.telemetry)
 
     @property
     def resets(self) -> ResetService:
@@ -67,7 +80,15 @@ class Workbench:
     @property
     def pipeline(self) -> RunPipeline:
         return RunPipeline(
-            self.unit_of_work, self.directory, self.discovery, self.processor, self.refreshes, self.resets, self.clock, self.settings
+            self.unit_of_work,
+            self.directory,
+            self.discovery,
+            self.processor,
+            self.streams,
+            self.refreshes,
+            self.resets,
+            self.clock,
+            self.settings,
         )
 
     def land(self, *names: str, content: bytes = b"{}") -> list[str]:
@@ -76,6 +97,10 @@ class Workbench:
         for path in paths:
             self.stores.put(path, content)
         return paths
+
+    def event_queue(self, name: str = "notifications", *, dead_after: int | None = None) -> FakeEventQueue:
+        """A new queue at the store, on this bench's clock."""
+        return self.stores.queues.setdefault(name, FakeEventQueue(name, self.clock, dead_after))
 
     async def ingestion(self, **fields: Any) -> Ingestion:
         self.stores.add_location(BUCKET)

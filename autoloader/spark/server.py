@@ -123,6 +123,8 @@ class LocalSparkServer:
             "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
             "spark.sql.warehouse.dir": str(self._folder / "warehouse"),
             "spark.sql.catalogImplementation": "in-memory",
+            # Not the 200 of a cluster: each shuffle opens a file for each of them.
+            "spark.sql.shuffle.partitions": str(self._cores),
             # Thousands of paths are named in one plan.
             "spark.connect.grpc.maxInboundMessageSize": str(256 << 20),
         }

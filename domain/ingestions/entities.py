@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -85,6 +85,9 @@ class Source:
 
     `path` is `s3://bucket/prefix/` or an absolute folder; `glob` is matched against the object's path relative to it;
     `credential` is the name of a configured credential, never the secret.
+
+    Under EVENTS, `queue` is the name of the queue that gets the store's notifications and `queue_id` what the service calls it, by
+    which it belongs to one ingestion; `list_every_seconds` is how often the source is listed all the same.
     """
 
     type: SourceType
@@ -94,6 +97,9 @@ class Source:
     min_age_seconds: int = 0
     discovery: DiscoveryMode = DiscoveryMode.LISTING
     credential: str | None = None
+    queue: str | None = None
+    queue_id: str | None = None
+    list_every_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +180,26 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class EventQueueState:
+    """How the queue of an ingestion's notifications stood at a moment; see `domain.ports.event_queue.QueueState`.
+
+    `problem` says why it could not be asked at that moment; then the numbers are those of the look before.
+    """
+
+    looked_at: datetime
+    waiting: int = 0
+    hidden: int = 0
+    dead_letters: int | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ingestion:
-    """`generation` rises with each refresh; `version` with each change, for optimistic updates."""
+    """`generation` rises with each refresh; `version` with each change, for optimistic updates.
+
+    `last_listed_at` is when the latest listing began that came to its end; None when the next run has to list, whatever its source's
+    discovery.
+    """
 
     id: UUID
     tenant_id: UUID
@@ -195,8 +219,18 @@ class Ingestion:
     last_run_id: UUID | None
     last_run_at: datetime | None
     next_due_at: datetime | None
+    last_listed_at: datetime | None
+    event_queue: EventQueueState | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def listing_due_at(self) -> datetime | None:
+        """Under EVENTS, from when on a run lists the source all the same; else None, for each run does."""
+        every = self.source.list_every_seconds
+        if self.source.discovery is not DiscoveryMode.EVENTS or every is None:
+            return None
+        return self.created_at if self.last_listed_at is None else self.last_listed_at + timedelta(seconds=every)
 
     @property
     def reset_pending(self) -> bool:

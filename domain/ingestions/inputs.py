@@ -42,9 +42,12 @@ from domain.ledger.globs import compile_glob
 from domain.text import readable, unstorable
 
 DEFAULT_CATALOG = "autoloader"
+LIST_EVERY_SECONDS = 6 * 3_600
+"""How long a file waits at most whose notification was lost, unless the source says otherwise."""
 _MOST_ERRORS = 100
 _LONGEST_NAME_SHOWN = 100
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_QUEUE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _HINT = re.compile(
     r"boolean|int|long|float|double|date|time|timestamp|timestamptz|string|binary|decimal\(\s*([1-9]|[12]\d|3[0-8])\s*,\s*(\d|[12]\d|3[0-8])\s*\)"
@@ -72,6 +75,15 @@ def _identifier(text: str) -> str:
     return text
 
 
+def _queue_name(text: str) -> str:
+    # A name and never a URL: which host is asked for it is the credential's to say, and nobody's who sends an input.
+    if text.endswith(".fifo"):
+        raise _refuse("S3 sends its notifications to no FIFO queue")
+    if not _QUEUE.fullmatch(text):
+        raise _refuse("must be a queue's name, of 1 to 80 letters, digits, hyphens and underscores; the credential says where it is")
+    return text
+
+
 # The length is checked first, and on the stripped text.
 def _only(member: StrEnum, called: str) -> AfterValidator:
     """Refuses the enum's members that are named but do not work yet, which is all but one; `called` is how the message calls them."""
@@ -87,6 +99,7 @@ def _only(member: StrEnum, called: str) -> AfterValidator:
 Text = Annotated[str, StringConstraints(max_length=4_096), AfterValidator(_storable)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)]
 Identifier = Annotated[str, AfterValidator(_identifier)]
+QueueName = Annotated[str, AfterValidator(_queue_name)]
 IdempotencyKey = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
 
 
@@ -117,8 +130,10 @@ class SourceInput(InputModel):
     glob: Text | None = None
     modified_after: AwareDatetime | None = None
     min_age_seconds: int = Field(default=0, ge=0, le=86_400)
-    discovery: Annotated[DiscoveryMode, _only(DiscoveryMode.LISTING, "{} discovery")] = DiscoveryMode.LISTING
+    discovery: DiscoveryMode = DiscoveryMode.LISTING
     credential: Name | None = None
+    queue: QueueName | None = None
+    list_every_seconds: int | None = Field(default=None, ge=60, le=7 * 86_400)
 
     @field_validator("type")
     @classmethod
@@ -141,6 +156,18 @@ class SourceInput(InputModel):
             raise _wrong_field("path", problem, self.path)
         return self
 
+    @model_validator(mode="after")
+    def _events(self) -> Self:
+        if self.discovery is not DiscoveryMode.EVENTS:
+            for field in ("queue", "list_every_seconds"):
+                if getattr(self, field) is not None:
+                    raise _wrong_field(field, "goes with EVENTS discovery", getattr(self, field))
+        elif self.type is not SourceType.S3:
+            raise _wrong_field("discovery", f"a {self.type} source sends no notifications; S3 does", self.discovery)
+        elif self.queue is None:
+            raise _wrong_field("queue", "EVENTS discovery needs the name of the queue that gets the bucket's notifications", None)
+        return self
+
     def to_source(self) -> Source:
         return Source(
             type=self.type,
@@ -150,6 +177,8 @@ class SourceInput(InputModel):
             min_age_seconds=self.min_age_seconds,
             discovery=self.discovery,
             credential=self.credential,
+            queue=self.queue,
+            list_every_seconds=(self.list_every_seconds or LIST_EVERY_SECONDS) if self.discovery is DiscoveryMode.EVENTS else None,
         )
 
 
@@ -283,7 +312,7 @@ class PoliciesInput(InputModel):
 class ExecutionInput(InputModel):
     engine: EngineType = EngineType.EMBEDDED
     cluster_size: ClusterSize = ClusterSize.SMALL
-    mode: Annotated[ExecutionMode, _only(ExecutionMode.BATCH, "{} mode")] = ExecutionMode.BATCH
+    mode: ExecutionMode = ExecutionMode.BATCH
 
     def to_execution(self) -> Execution:
         return Execution(self.engine, self.cluster_size, self.mode)
@@ -310,6 +339,9 @@ class IngestionUpdate(InputModel):
     format_options: Mapping[str, Any] | None = None
     hints: tuple[ColumnHintInput, ...] | None = Field(default=None, max_length=1_000)
     credential: Name | None = None
+    discovery: DiscoveryMode | None = None
+    queue: QueueName | None = None
+    list_every_seconds: int | None = None
     schedule: ScheduleInput | None = None
     policies: Mapping[str, Any] | None = None
 
@@ -330,17 +362,7 @@ class IngestionUpdate(InputModel):
     def applied_to(self, source: Source, format: FormatSpec, policies: Policies) -> tuple[Source, FormatSpec, Policies]:
         """The parts of an ingestion with this update in them. Raises `ValidationError` for what they cannot take."""
         given = self.model_fields_set
-        new_source = SourceInput.parse(
-            {
-                "type": source.type,
-                "path": source.path,
-                "glob": self.glob if "glob" in given else source.glob,
-                "modified_after": source.modified_after,
-                "min_age_seconds": source.min_age_seconds,
-                "discovery": source.discovery,
-                "credential": self.credential if "credential" in given else source.credential,
-            }
-        ).to_source()
+        new_source = self._source(source)
         hints = (self.hints or ()) if "hints" in given else tuple(ColumnHintInput(column=h.column, type=h.type) for h in format.hints)
         try:
             new_format = FormatInput.parse(
@@ -360,6 +382,28 @@ class IngestionUpdate(InputModel):
             except ValidationError as error:
                 raise ValidationError([FieldError(("policies", *f.path), f.message) for f in error.fields]) from None
         return new_source, new_format, new_policies
+
+    def _source(self, present: Source) -> Source:
+        """`queue_id` stays only while the same credential leads to the queue."""
+        given = self.model_fields_set
+        discovery = self.discovery or DiscoveryMode.LISTING if "discovery" in given else present.discovery
+        # What EVENTS needed goes with it.
+        kept = present if discovery is DiscoveryMode.EVENTS else Source(present.type, present.path)
+        source = SourceInput.parse(
+            {
+                "type": present.type,
+                "path": present.path,
+                "glob": self.glob if "glob" in given else present.glob,
+                "modified_after": present.modified_after,
+                "min_age_seconds": present.min_age_seconds,
+                "discovery": discovery,
+                "credential": self.credential if "credential" in given else present.credential,
+                "queue": self.queue if "queue" in given else kept.queue,
+                "list_every_seconds": self.list_every_seconds if "list_every_seconds" in given else kept.list_every_seconds,
+            }
+        ).to_source()
+        same = (source.queue, source.credential) == (present.queue, present.credential)
+        return dataclasses.replace(source, queue_id=present.queue_id if same else None)
 
 
 def _merged(policies: Policies, given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class RefreshService:
         has ended meanwhile, `UnavailableError` when a batch cannot be settled.
         """
         assert run.refresh is not None
-        await self._processor.settle_abandoned(ingestion)
+        await self._processor.settle_abandoned(ingestion, without_table=True)
         async with self._unit_of_work(run.tenant_id) as tx:
             present = await tx.ingestions.get_by_id(ingestion.id, for_update=True)
             if present is None or not await tx.runs.hold_running(run.id):

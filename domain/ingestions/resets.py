@@ -37,7 +37,7 @@ class ResetService:
         cannot be reached or is another one: the reset then waits for the next call.
         """
         while (ingestion := await self._present(subject)) is not None and ingestion.reset is not None:
-            await self._processor.settle_abandoned(ingestion)
+            await self._processor.settle_abandoned(ingestion, without_table=True)
             try:
                 await self._do(ingestion, ingestion.reset)
             except LeaseLostError:

@@ -15,6 +15,7 @@ from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, SchemaEvolution, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
+from domain.ingestions.streaming import check_streaming
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.tenants import Grants, Principal
@@ -53,8 +54,9 @@ class IngestionService:
         _check_evolution(input.execution.engine, input.policies.schema_evolution)
         grants = principal.tenant.grants
         source, destination = input.source.to_source(), input.destination.to_destination()
+        check_streaming(source, input.format.to_format(), input.policies.to_policies(), input.execution.to_execution())
         _check_namespace(destination, grants)
-        await self._check_source(source, grants)
+        source = await self._checked(source, grants)
         now = self._clock.now()
         schedule = input.schedule.to_schedule() if input.schedule else None
         status = IngestionStatus.ACTIVE if input.activate else IngestionStatus.DRAFT
@@ -78,6 +80,8 @@ class IngestionService:
             last_run_id=None,
             last_run_at=None,
             next_due_at=next_due(schedule, now) if schedule and status is IngestionStatus.ACTIVE else None,
+            last_listed_at=None,
+            event_queue=None,
             created_at=now,
             updated_at=now,
         )
@@ -93,19 +97,20 @@ class IngestionService:
             return created
 
     async def update_ingestion(self, principal: Principal, id: UUID, input: IngestionUpdate) -> Ingestion:
-        """Change what may be changed. Raises `NotFoundError`, `ValidationError`, `ConflictError` (STALE_VERSION, DUPLICATE_NAME)."""
+        """Change what may be changed.
+
+        Raises `NotFoundError`, `ValidationError`, `ConflictError` (STALE_VERSION, DUPLICATE_NAME, QUEUE_TAKEN).
+        """
         async with self._unit_of_work(principal.tenant.id) as tx:
             present = _found(await tx.ingestions.get_by_id(id))
         if input.expected_version not in (None, present.version):
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         source, format, policies = input.applied_to(present.source, present.format, present.policies)
         _check_evolution(present.execution.engine, policies.schema_evolution)
-        if source != present.source:
-            try:
-                await self._check_source(source, principal.tenant.grants)
-            except ValidationError as error:
-                # The update names these fields at its top level.
-                raise ValidationError([FieldError(f.path[1:] or f.path, f.message) for f in error.fields]) from None
+        with _fields_of_an_update():
+            check_streaming(source, format, policies, present.execution)
+            if source != present.source:
+                source = await self._checked(source, principal.tenant.grants)
         given = input.model_fields_set
         schedule = (input.schedule.to_schedule() if input.schedule else None) if "schedule" in given else present.schedule
         changed = dataclasses.replace(
@@ -119,6 +124,9 @@ class IngestionService:
         async with self._unit_of_work(principal.tenant.id) as tx:
             if schedule != present.schedule:
                 await tx.ingestions.set_next_due(id, self._next_due(schedule, present.status))
+            if source != present.source:
+                # Of what it takes from now on, notifications may have come and gone.
+                await tx.ingestions.set_last_listed(id, None)
             updated = await tx.ingestions.update(changed)
             if (schedule, policies.late_after_seconds) != (present.schedule, present.policies.late_after_seconds):
                 await tx.ingestions.expect_data(id)
@@ -181,9 +189,14 @@ class IngestionService:
     def _next_due(self, schedule: Schedule | None, status: IngestionStatus) -> datetime | None:
         return next_due(schedule, self._clock.now()) if schedule and status is IngestionStatus.ACTIVE else None
 
-    async def _check_source(self, source: Source, grants: Grants) -> None:
+    async def _checked(self, source: Source, grants: Grants) -> Source:
+        """The source, which can be listed, with the id of its queue, which answers. Raises `ValidationError`."""
         with source_errors_named():
             await self._stores.open(source, grants).check_access()
+        if source.queue is None:
+            return source
+        with source_errors_named("queue"):
+            return dataclasses.replace(source, queue_id=(await self._stores.open_queue(source, grants).state()).id)
 
 
 async def require_idle(tx: UnitOfWork, ingestion_id: UUID) -> None:
@@ -193,13 +206,31 @@ async def require_idle(tx: UnitOfWork, ingestion_id: UUID) -> None:
 
 
 @contextmanager
-def source_errors_named() -> Iterator[None]:
-    """A source that cannot be listed, while somebody describes it, is a field that is wrong."""
+def source_errors_named(field: str = "path") -> Iterator[None]:
+    """A source that cannot be listed, or its queue not be asked, while somebody describes it, is a field that is wrong."""
     try:
         yield
     except SourceUnavailableError as error:
-        field = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else "path"
-        raise ValidationError.of("source", field, message=error.message) from error
+        wrong = "credential" if error.reason == SourceUnavailableError.NO_CREDENTIALS else field
+        raise ValidationError.of("source", wrong, message=error.message) from error
+
+
+@contextmanager
+def _fields_of_an_update() -> Iterator[None]:
+    """An update names the fields of the source and the format's options at its top level."""
+    try:
+        yield
+    except ValidationError as error:
+        raise ValidationError([FieldError(_in_an_update(f.path), f.message) for f in error.fields]) from None
+
+
+def _in_an_update(path: tuple[str, ...]) -> tuple[str, ...]:
+    match path:
+        case ("source", *rest):
+            return tuple(rest)
+        case ("format", "options", *rest):
+            return ("format_options", *rest)
+    return path
 
 
 def _check_evolution(engine: EngineType, policy: SchemaEvolution) -> None:

@@ -124,11 +124,11 @@ class BatchFileProcessor:
         await self._settle_unmarked(batch, charge=None)
         return True
 
-    async def settle_abandoned(self, ingestion: Ingestion) -> None:
+    async def settle_abandoned(self, ingestion: Ingestion, *, without_table: bool = False) -> None:
         """Settle the batches that ended runs have left, without waiting for their leases.
 
-        A batch whose table is gone is released: what is not in the ingestion's table is not loaded. Raises
-        `TableUnavailableError` when the table cannot answer.
+        `without_table`: a batch whose table is gone is released, for what is not in the ingestion's table is not loaded. Raises
+        `TableUnavailableError` when the table cannot answer, and `LeaseLostError` when somebody else settles one at the same time.
         """
         async with self._unit_of_work(ingestion.tenant_id) as tx:
             abandoned = await tx.batches.get_abandoned(ingestion.id)
@@ -140,6 +140,8 @@ class BatchFileProcessor:
             try:
                 await self._settle_unmarked(taken, charge=None)
             except (TableMissingError, TableReplacedError):
+                if not without_table:
+                    raise
                 async with self._unit_of_work(ingestion.tenant_id) as tx:
                     if await tx.batches.release(taken):
                         await tx.files.release(taken)
@@ -178,6 +180,7 @@ class BatchFileProcessor:
             batch_id=batch.id,
             epoch=batch.epoch,
             ingestion_id=ingestion.id,
+            table_uuid=batch.table_uuid,
             source=ingestion.source,
             grants=grants,
             format=ingestion.format,
@@ -232,7 +235,7 @@ class BatchFileProcessor:
     async def _mark(self, claimed: _Claimed, outcome: BatchOutcome, policies: Policies) -> RunMetrics:
         batch, files = claimed.batch, claimed.files
         async with self._unit_of_work(batch.tenant_id) as tx:
-            await _record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
+            await record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
             if loaded and policies.late_after_seconds is not None:
                 await tx.ingestions.expect_data(batch.ingestion_id)
@@ -292,7 +295,7 @@ class BatchFileProcessor:
         async with self._unit_of_work(batch.tenant_id) as tx:
             if evidence is not None:
                 if table is not None:
-                    await _record_table(tx, batch, table.uuid, table.schema)
+                    await record_table(tx, batch, table.uuid, table.schema)
                 loaded = [
                     FileOutcome(file.id, OutcomeStatus.LOADED, rows=evidence.rows_by_path[file.path])
                     for file in files
@@ -363,7 +366,7 @@ async def _supersede(tx: UnitOfWork, batch: Batch, files: Sequence[ClaimedFile],
         await tx.files.supersede(batch, replacing)
 
 
-async def _record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:
+async def record_table(tx: UnitOfWork, batch: Batch, table_uuid: UUID | None, schema: TableSchema | None) -> None:
     """Remember the table, and its schema if that is new.
 
     Comes first in its transaction, for it holds the ingestion's row: whoever queues a run takes that row before the run's,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from domain.clock import Clock
 from domain.errors import NotFoundError
-from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, SchemaEvolution
+from domain.ingestions.entities import ChangedFilePolicy, DiscoveryMode, Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.inputs import InputModel, Text
 from domain.ledger.entities import FileStatus, ProcessedFile
 from domain.ledger.globs import relative_path
@@ -166,6 +166,9 @@ class ExplanationService:
         state, why = self._unlisted(ingestion, object, waits)
         if state is not waits.state:
             return state, why
+        if (due_at := ingestion.listing_due_at) is not None:
+            brings = f"its notification brings it, or else the listing that is due at {due_at.isoformat()}"
+            return FileState.NOT_LISTED_YET, f"no notification of it has been received since the last listing; {brings}; {why}"
         return FileState.NOT_LISTED_YET, f"it has come since the last listing; {why}"
 
     def _unlisted(self, ingestion: Ingestion, object: StoredObject, waits: _Waits) -> tuple[FileState, str]:
@@ -202,6 +205,8 @@ def _what_is_waited_for(ingestion: Ingestion, run: Run | None, file: ProcessedFi
         return _Waits(FileState.WAITING_FOR_PERSON, "no run starts any more: the ingestion is being deleted")
     if ingestion.status not in RUNNABLE:
         return _Waits(FileState.WAITING_FOR_PERSON, f"the next run loads it, once the ingestion, which is {ingestion.status}, is resumed")
+    if ingestion.status is IngestionStatus.ACTIVE and ingestion.source.discovery is DiscoveryMode.EVENTS:
+        return _Waits(FileState.WAITING, "the next run loads it, which begins by itself")
     if ingestion.status is IngestionStatus.ACTIVE and ingestion.next_due_at is not None:
         return _Waits(FileState.WAITING, f"the next run loads it, by the schedule at {ingestion.next_due_at.isoformat()}")
     why = "no schedule fires" if ingestion.schedule is None else f"its schedule rests while it is {ingestion.status}"

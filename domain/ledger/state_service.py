@@ -13,6 +13,7 @@ from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import IngestionStatus, Reset
 from domain.ingestions.inputs import InputModel, Text
 from domain.ingestions.service import require_idle
+from domain.ingestions.streaming import refuse_streaming
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import FileSelection
@@ -65,16 +66,22 @@ class FileStateService:
             return await tx.files.get_failed_files(ingestion_id, max_retries=max_retries, limit=limit)
 
     async def retry_files(self, principal: Principal, selection: FileSelection) -> int:
-        """Have FAILED and SKIPPED files loaded by the next run, whatever their retries; how many. Raises `NotFoundError`."""
+        """Have FAILED and SKIPPED files loaded by the next run, whatever their retries; how many.
+
+        Raises `NotFoundError`, and `UnsupportedError` when one of them is streamed.
+        """
         async with self._unit_of_work(self._tenant_id) as tx:
-            await _must_exist(tx, selection)
+            await _check(tx, selection, "files cannot be retried")
             await _record(tx, principal, "retryFiles", selection)
             return await tx.files.requeue(selection)
 
     async def skip_files(self, principal: Principal, selection: FileSelection, *, reason: str) -> int:
-        """Have PENDING and FAILED files left out, for the reason given; how many. Raises `NotFoundError`."""
+        """Have PENDING and FAILED files left out, for the reason given; how many.
+
+        Raises `NotFoundError`, and `UnsupportedError` when one of them is streamed.
+        """
         async with self._unit_of_work(self._tenant_id) as tx:
-            await _must_exist(tx, selection)
+            await _check(tx, selection, "files cannot be left out")
             await _record(tx, principal, "skipFiles", selection)
             return await tx.files.skip(selection, reason=reason)
 
@@ -82,7 +89,8 @@ class FileStateService:
         """Have the ingestion's files (below a prefix) forgotten, so that they are loaded again, and their rows removed; how many.
 
         It is decided now, and done before the next run loads anything. Raises `ConfirmationRequiredError`, `NotFoundError`,
-        `ConflictError`: RUN_ACTIVE, or WRONG_STATE while an earlier refresh or clear is not done.
+        `ConflictError`: RUN_ACTIVE, or WRONG_STATE while an earlier refresh or clear is not done; `UnsupportedError` for a part of what is
+        streamed.
         """
         if not request.confirm:
             raise ConfirmationRequiredError("this forgets files, and removes their rows unless they are kept: confirm it")
@@ -90,6 +98,8 @@ class FileStateService:
             present = await tx.ingestions.get_by_id(request.ingestion_id, for_update=True)
             if present is None or present.status is IngestionStatus.DELETING:
                 raise NotFoundError("ingestion")
+            if request.path_prefix is not None:
+                refuse_streaming(present, "a part of the files cannot be cleared")
             await require_idle(tx, present.id)
             if present.reset is not None:
                 raise ConflictError(ConflictReason.WRONG_STATE, "an earlier refresh or clear is not done yet; try again soon")
@@ -110,6 +120,14 @@ async def _record(tx: UnitOfWork, principal: Principal, operation: str, selectio
         await tx.audit.record(principal, operation, "Ingestion", selection.ingestion_id)
 
 
-async def _must_exist(tx: UnitOfWork, selection: FileSelection) -> None:
-    if selection.ingestion_id is not None and await tx.ingestions.get_by_id(selection.ingestion_id) is None:
-        raise NotFoundError("ingestion")
+async def _check(tx: UnitOfWork, selection: FileSelection, refused: str) -> None:
+    """`refused` says what cannot be done to files that are streamed."""
+    if selection.ingestion_id is None:
+        of_files = await tx.ingestions.get_by_files(selection.ids or ())
+    else:
+        ingestion = await tx.ingestions.get_by_id(selection.ingestion_id)
+        if ingestion is None:
+            raise NotFoundError("ingestion")
+        of_files = [ingestion]
+    for ingestion in of_files:
+        refuse_streaming(ingestion, refused)

@@ -85,11 +85,15 @@ class BatchFile:
 
 @dataclass(frozen=True, slots=True)
 class LoadBatch:
-    """Files that one table commit carries, and all that is needed to read and write them."""
+    """Files that one table commit carries, and all that is needed to read and write them.
+
+    `table_uuid` is the table that the ingestion has loaded into before, None when it has loaded into none since it was made or refreshed.
+    """
 
     batch_id: UUID
     epoch: int
     ingestion_id: UUID
+    table_uuid: UUID | None
     source: Source
     grants: Grants
     format: FormatSpec

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from domain.errors import UnavailableError
 from domain.ingestions.entities import Source
+from domain.ports.event_queue import EventQueue
 from domain.tenants import Grants
 
 
@@ -90,12 +91,19 @@ class ObjectStore(Protocol):
 
 
 class ObjectStores(Protocol):
-    """Opens sources."""
+    """Opens sources, and the queues that tell of them, with the same credentials."""
 
     def open(self, source: Source, grants: Grants) -> ObjectStore:
         """The store behind a source.
 
         Raises `ValidationError` naming the field when the path is malformed or outside what the tenant was granted, or
         the credential is unknown or not granted; `UnsupportedError` for a source type that does not work yet.
+        """
+        ...
+
+    def open_queue(self, source: Source, grants: Grants) -> EventQueue:
+        """The queue that `source.queue` names, which it must, at the service that the credential leads to, and nowhere else.
+
+        Raises as `open`.
         """
         ...

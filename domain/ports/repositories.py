@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import ChangedFilePolicy, EventQueueState, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, ClaimedFile, FileStatus, ProcessedFile
 from domain.ports.engine import ColumnChange, FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
@@ -20,7 +20,7 @@ from domain.schema_versions import SchemaVersion
 
 class IngestionRepository(Protocol):
     async def create(self, ingestion: Ingestion) -> Ingestion:
-        """Raises `ConflictError`: DUPLICATE_NAME within the tenant, DESTINATION_TAKEN by anybody's ingestion.
+        """Raises `ConflictError`: DUPLICATE_NAME within the tenant, DESTINATION_TAKEN or QUEUE_TAKEN by anybody's ingestion.
 
         The transaction may go on after it.
         """
@@ -38,11 +38,16 @@ class IngestionRepository(Protocol):
         """Those that are ACTIVE, by id."""
         ...
 
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        """Those that these files are of, by id."""
+        ...
+
     async def update(self, ingestion: Ingestion) -> Ingestion:
         """Store what may change, raise `version` by one and touch `updated_at`; returns what is now stored.
 
-        Status, next firing, last run and failures stay as they are: other methods own them, and may have changed them since.
-        Raises `ConflictError` STALE_VERSION when the stored version is not `ingestion.version`, DUPLICATE_NAME.
+        Status, next firing, last run and listing, failures and the queue's state stay as they are: other methods own them, and may have
+        changed them since.
+        Raises `ConflictError` STALE_VERSION when the stored version is not `ingestion.version`, DUPLICATE_NAME, QUEUE_TAKEN.
         """
         ...
 
@@ -66,6 +71,14 @@ class IngestionRepository(Protocol):
 
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None: ...
 
+    async def set_last_listed(self, id: UUID, at: datetime | None) -> None:
+        """None: the next run lists the source. It is no change of the ingestion that anybody made."""
+        ...
+
+    async def set_event_queue(self, id: UUID, state: EventQueueState) -> None:
+        """Remember how its queue stood. It is no change of the ingestion that anybody made."""
+        ...
+
     async def set_table(self, id: UUID, table_uuid: UUID) -> None:
         """Remember which table the ingestion loads into."""
         ...
@@ -75,7 +88,7 @@ class IngestionRepository(Protocol):
     async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
         """Store what is to be done before anything more is loaded, in place of a reset that is not done yet.
 
-        A new generation has no table yet. Raises `version` by one. Raises `NotFoundError`.
+        A new generation has no table yet, and the next run lists the source. Raises `version` by one. Raises `NotFoundError`.
         """
         ...
 
@@ -178,6 +191,10 @@ class ProcessedFileRepository(Protocol):
         """FAILED -> PENDING for files whose next try is due (the database's clock) and whose retries are not used up; how many."""
         ...
 
+    async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
+        """Whether a run would find files to load: PENDING ones, or failures whose next try is due as in `requeue_due_failures`."""
+        ...
+
     async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
         """How many files are PENDING (and assigned to that run, if given), counting no further than `at_most`."""
         ...
@@ -207,6 +224,10 @@ class ProcessedFileRepository(Protocol):
 
         With `assigned_to`, only files that are assigned to that run.
         """
+        ...
+
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        """PENDING -> PROCESSING for the current files of these paths, into `batch`; returned by id. Waits for who is claiming them."""
         ...
 
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:

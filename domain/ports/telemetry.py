@@ -49,6 +49,25 @@ class Recovered(StrEnum):
     BATCH = "batch"
 
 
+class EventOutcome(StrEnum):
+    """What came of a notification of a store."""
+
+    TAKEN = "taken"
+    """Its object is in the ledger, newly or as before."""
+    EARLY = "early"
+    """Its object is too young; the message comes again."""
+    FILTERED = "filtered"
+    ELSEWHERE = "elsewhere"
+    """Of another bucket or prefix than the source's."""
+    GONE = "gone"
+    OTHER = "other"
+    """Of a removal, a tag or the like."""
+    TEST = "test"
+    REFUSED = "refused"
+    """Its object may not be looked at; the message is left."""
+    NOT_UNDERSTOOD = "not_understood"
+
+
 Fact = str | int | float | bool
 
 
@@ -89,6 +108,10 @@ class Telemetry(Protocol):
         """A try of a webhook's delivery has been stored."""
         ...
 
+    def events(self, outcome: EventOutcome, count: int) -> None:
+        """So many notifications of stores have come to this."""
+        ...
+
     def owns_background(self, owns: bool) -> None:
         """Whether this process does the background work from now on."""
         ...
@@ -121,6 +144,8 @@ class NoTelemetry:
     def recovered(self, what: Recovered) -> None: ...
 
     def delivery_tried(self, outcome: DeliveryOutcome) -> None: ...
+
+    def events(self, outcome: EventOutcome, count: int) -> None: ...
 
     def owns_background(self, owns: bool) -> None: ...
 

@@ -150,6 +150,10 @@ class Directory(Protocol):
         """ACTIVE ingestions whose schedule has fired by `now`, the longest due first."""
         ...
 
+    async def listening_ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        """ACTIVE ingestions that have a queue, by id, at most `limit` after the one with id `after`."""
+        ...
+
     async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
         """All tenants' ingestions by id, at most `limit` after the one with id `after`."""
         ...

@@ -16,17 +16,18 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, SchemaEvolution
+from domain.ingestions.entities import ExecutionMode, Ingestion, IngestionStatus, SchemaEvolution
 from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
+from domain.ledger.stream_processor import StreamProcessor
 from domain.log_fields import binding
 from domain.notifications.announcing import announce
 from domain.notifications.events import ingestion_failed, run_ended
 from domain.ports.telemetry import NO_TELEMETRY, Outcome, Recovered, Telemetry, Work
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWork, UnitOfWorkFactory
-from domain.runs.entities import Run, RunMetrics, RunStatus
+from domain.runs.entities import RefreshMode, Run, RunMetrics, RunStatus
 from domain.runs.service import queue, retry_of
 from domain.steps import Step, reached
 from domain.tenants import Grants
@@ -101,6 +102,7 @@ class RunPipeline:
         directory: Directory,
         discovery: FileDiscoveryService,
         processor: BatchFileProcessor,
+        streams: StreamProcessor,
         refreshes: RefreshService,
         resets: ResetService,
         clock: Clock,
@@ -111,6 +113,7 @@ class RunPipeline:
         self._directory = directory
         self._discovery = discovery
         self._processor = processor
+        self._streams = streams
         self._refreshes = refreshes
         self._resets = resets
         self._clock = clock
@@ -153,7 +156,7 @@ class RunPipeline:
         limit = asyncio.timeout(ingestion.policies.timeout_seconds)
         try:
             async with self._held(run), limit:
-                await self.prepare(run, ingestion)
+                await self.prepare(run, ingestion, grants)
                 if run.refresh is None or run.refresh.load:
                     listed = await stages.discover(run, ingestion, grants)
                     if (await stages.check(run, ingestion, listed)).waiting:
@@ -185,8 +188,15 @@ class RunPipeline:
         return run, ingestion, tenant.grants
 
     @stage
-    async def prepare(self, run: Run, ingestion: Ingestion) -> None:
-        """Begin the refresh, if the run is one; and do what an earlier refresh or clear has left to do before anything is loaded."""
+    async def prepare(self, run: Run, ingestion: Ingestion, grants: Grants) -> None:
+        """Begin the refresh, if the run is one; and do what an earlier refresh or clear has left to do before anything is loaded.
+
+        Before all, record what a stream has committed under earlier runs, and nobody has recorded; but for a FULL refresh, after which
+        nothing of it is left.
+        """
+        full = run.refresh is not None and run.refresh.mode is RefreshMode.FULL
+        if ingestion.execution.mode is ExecutionMode.STREAMING and not full:
+            await self._streams.catch_up(run, ingestion, grants)
         if run.refresh is not None:
             await self._refreshes.begin(run, ingestion)
         if run.refresh is not None or ingestion.reset is not None:
@@ -205,7 +215,12 @@ class RunPipeline:
 
         A run that does not list is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
         were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
+        First the batches that earlier runs have left are settled, for their files are neither loaded nor waiting. Raises
+        `TableUnavailableError` when the table cannot say which.
         """
+        # Somebody else may be settling them: then what comes of their files is for the next run.
+        with contextlib.suppress(LeaseLostError):
+            await self._processor.settle_abandoned(ingestion)
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
             if run.lists:
@@ -223,7 +238,8 @@ class RunPipeline:
     @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
         """Load what waits."""
-        done = await self._processor.process_files(run, ingestion, grants)
+        streaming = ingestion.execution.mode is ExecutionMode.STREAMING
+        done = await (self._streams if streaming else self._processor).process_files(run, ingestion, grants)
         reached(Step.PROCESSED)
         return done
 
@@ -286,7 +302,22 @@ class RunPipeline:
     async def _end_lost(self, subject: Subject) -> bool:
         async with self._unit_of_work(subject.tenant_id) as tx:
             run = await tx.runs.get_by_id(subject.id)
-        return run is not None and await self.stop(run, "the worker was lost; another run loads what it has left", lost=True) is not None
+            ingestion = await tx.ingestions.get_by_id(run.ingestion_id) if run else None
+        if run is None:
+            return False
+        if ingestion is not None:
+            await self._record_streamed(run, ingestion)
+        return await self.stop(run, "the worker was lost; another run loads what it has left", lost=True) is not None
+
+    async def _record_streamed(self, run: Run, ingestion: Ingestion) -> None:
+        """What the lost worker's stream has committed, as far as it can be told now: the next run tells the rest."""
+        tenant = await self._directory.tenant(run.tenant_id)
+        if ingestion.execution.mode is not ExecutionMode.STREAMING or tenant is None:
+            return
+        try:
+            await self._streams.catch_up(run, ingestion, tenant.grants)
+        except (DomainError, LeaseLostError) as error:
+            log.warning("what the stream of run %s has committed is not recorded yet: %s", run.id, error)
 
     async def _end(self, run: Run, status: RunStatus, message: str | None, *, lost: bool = False) -> Run:
         async with self._unit_of_work(run.tenant_id) as tx:
@@ -320,6 +351,9 @@ class RunPipeline:
         retry = retry_of(lost, at=self._clock.now())
         if lost.refresh is not None and retry.lists:
             retry = dataclasses.replace(retry, trigger=lost.trigger, refresh=lost.refresh)
+        if ingestion.execution.mode is ExecutionMode.STREAMING:
+            # A stream takes whatever has landed, so that has to be listed.
+            retry = dataclasses.replace(retry, lists=True)
         await queue(tx, retry)
 
     @contextlib.asynccontextmanager

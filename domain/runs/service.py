@@ -13,6 +13,7 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ingestions.inputs import IdempotencyKey, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ingestions.service import fingerprint
+from domain.ingestions.streaming import refuse_streaming
 from domain.log_fields import binding
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry
 from domain.ports.unit_of_work import Directory, Subject, Topic, UnitOfWork, UnitOfWorkFactory
@@ -57,7 +58,7 @@ class RunService:
         A run that had not come to the end of its listing had all before it that waits: its retry lists too.
 
         Raises `NotFoundError`, `ConflictError`: WRONG_STATE when the run has not ended short of its files or the ingestion
-        refuses runs, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED.
+        refuses runs, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED; `UnsupportedError` for a streamed ingestion's.
         """
         async with self._unit_of_work(principal.tenant.id) as tx:
             original = await tx.runs.get_by_id(request.run_id)
@@ -68,7 +69,8 @@ class RunService:
                 earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
                 if earlier is not None:
                     return _found(await tx.runs.get_by_id(earlier))
-            await require_runnable(tx, original.ingestion_id)
+            ingestion = await require_runnable(tx, original.ingestion_id)
+            refuse_streaming(ingestion, "a run cannot be retried, and another one goes on where it ended,")
             if original.status not in RETRYABLE_RUN:
                 raise ConflictError(ConflictReason.WRONG_STATE, f"a run that is {original.status} has nothing to retry")
             await tx.audit.record(principal, "retryRun", "Run", run.id)

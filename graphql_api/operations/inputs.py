@@ -63,6 +63,13 @@ class SourceInput:
     min_age_seconds: int | None = _optional("Leave alone files younger than this: they may still be being written.")
     discovery: DiscoveryMode = strawberry.field(default=DiscoveryMode.LISTING, description="How new files are found.")
     credential: str | None = _optional("The name of a configured credential, never the secret.")
+    queue: str | None = _optional(
+        "With EVENTS, the name (no URL) of the SQS queue that gets the bucket's notifications. The credential says where it is. "
+        "A queue belongs to one ingestion."
+    )
+    list_every_seconds: int | None = _optional(
+        "With EVENTS, how often the source is listed all the same, for notifications that were lost: every six hours unless told."
+    )
 
 
 @strawberry.input(description="Pins a column's type.")
@@ -136,6 +143,9 @@ class UpdateIngestionInput:
     format_options: JSON | None = _optional("Options of the format.")
     hints: list[ColumnHintInput] | None = _optional("Columns whose types are pinned.")
     credential: str | None = _optional("The name of the credential that reads the source; null for the default.")
+    discovery: DiscoveryMode | None = _optional("How new files are found; null for LISTING.")
+    queue: str | None = _optional("With EVENTS, the name of the queue that gets the bucket's notifications.")
+    list_every_seconds: int | None = _optional("With EVENTS, how often the source is listed all the same; null for the default.")
     schedule: ScheduleInput | None = _optional("When runs come by themselves; null for never.")
     policies: PoliciesInput | None = _optional("Policies to change; null for all defaults.")
 

@@ -49,6 +49,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "DUPLICATE_NAME": "Another ingestion of yours has this name.",
             "DESTINATION_TAKEN": "The destination table belongs to another ingestion.",
+            "QUEUE_TAKEN": "The queue of notifications belongs to another ingestion.",
             "RUN_ACTIVE": "The ingestion has a run that is queued or under way.",
             "WRONG_STATE": "Its status does not allow it.",
             "IDEMPOTENCY_KEY_REUSED": "The idempotency key was used for another request.",
@@ -77,7 +78,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
     ),
     DiscoveryMode: (
         "How new files are found.",
-        {"LISTING": "Each run lists the source.", "EVENTS": "By the store's notifications; not supported yet."},
+        {"LISTING": "Each run lists the source.", "EVENTS": "By the store's notifications, and by a listing now and then."},
     ),
     FormatType: (
         "What the files are.",
@@ -121,7 +122,10 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
     ),
     ExecutionMode: (
         "How files are handed to the engine.",
-        {"BATCH": "In batches that the ledger keeps.", "STREAMING": "By structured streaming; not supported yet."},
+        {
+            "BATCH": "In batches that the ledger keeps.",
+            "STREAMING": "By Spark's structured streaming, which keeps what it has seen in a checkpoint; for backlogs of JSON.",
+        },
     ),
     ClusterSize: ("How much a run asks for.", {"SMALL": "Little.", "MEDIUM": "More.", "LARGE": "Much."}),
     RunStatus: (
@@ -149,7 +153,7 @@ _DESCRIPTIONS: dict[type[StrEnum], tuple[str, dict[str, str]]] = {
         {
             "MANUAL": "Somebody asked for it.",
             "SCHEDULED": "The schedule fired.",
-            "EVENT": "Files were announced.",
+            "EVENT": "The store has sent notifications, or the source was due to be listed again.",
             "RETRY": "An earlier run is tried again.",
             "REFRESH": "The table is loaded anew.",
         },

@@ -70,6 +70,23 @@ class Source:
     min_age_seconds: int = strawberry.field(description="Files younger than this may still be being written, and are left alone.")
     discovery: DiscoveryMode = strawberry.field(description="How new files are found.")
     credential: str | None = strawberry.field(description="The name of the credential that reads it; null for the default.")
+    queue: str | None = strawberry.field(description="Under EVENTS, the name of the queue that gets the bucket's notifications.")
+    list_every_seconds: int | None = strawberry.field(
+        description="Under EVENTS, how often it is listed all the same, for notifications that were lost; null when each run lists it."
+    )
+
+
+@strawberry.type(description="How the queue of an ingestion's notifications stood when it was looked at. The numbers are approximate.")
+class EventQueueState:
+    looked_at: datetime = strawberry.field(description="When that was.")
+    waiting: int = strawberry.field(description="Messages that the next run receives.")
+    hidden: int = strawberry.field(description="Messages in a run's hands, or put off: their files are too young yet.")
+    dead_letters: int | None = strawberry.field(
+        description="Messages that nobody could make anything of, in the queue behind it; null without one, or when it is not shown."
+    )
+    problem: str | None = strawberry.field(
+        description="Why it could not be looked at. The numbers are those of the look before then, and each run lists the source."
+    )
 
 
 @strawberry.type(description="A column's pinned type.")
@@ -140,6 +157,12 @@ class Ingestion(Node):
     version: int = strawberry.field(description="Rises with each change; for `expectedVersion` in updates.")
     next_due_at: datetime | None = strawberry.field(description="When its schedule fires next; null while it does not.")
     last_run_at: datetime | None = strawberry.field(description="When its latest run ended; null before the first.")
+    last_listed_at: datetime | None = strawberry.field(
+        description="When the latest listing of its source began that came to its end; null when the next run lists it."
+    )
+    event_queue: EventQueueState | None = strawberry.field(
+        description="How the queue of its notifications stands, looked at every few seconds while it is ACTIVE; null without one."
+    )
     created_at: datetime = strawberry.field(description="When it was created.")
     updated_at: datetime = strawberry.field(description="When it was changed last.")
 

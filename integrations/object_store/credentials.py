@@ -13,7 +13,8 @@ class S3Credential:
     """How to reach and sign for one S3 or S3-compatible account.
 
     Either a key pair, or a named profile, or neither (the ambient AWS chain: environment, files, instance role); `role_arn`
-    is assumed with whichever that is. `endpoint_url` is for S3-compatible stores.
+    is assumed with whichever that is. `endpoint_url` is for S3-compatible stores; `sqs_endpoint_url` is where the queues of their
+    notifications are, if not there too.
     """
 
     endpoint_url: str | None = None
@@ -23,6 +24,7 @@ class S3Credential:
     session_token: str | None = field(default=None, repr=False)
     profile: str | None = None
     role_arn: str | None = None
+    sqs_endpoint_url: str | None = None
 
     def __post_init__(self) -> None:
         if (self.access_key_id is None) != (self.secret_access_key is None):
@@ -31,5 +33,7 @@ class S3Credential:
             raise ValueError("an S3 credential's session_token needs an access_key_id and a secret_access_key")
         if self.profile is not None and self.access_key_id is not None:
             raise ValueError("an S3 credential takes a profile or a key pair, not both")
-        if self.endpoint_url is not None and not self.endpoint_url.startswith(("http://", "https://")):
-            raise ValueError("an S3 credential's endpoint_url begins with http:// or https://")
+        for name in ("endpoint_url", "sqs_endpoint_url"):
+            url = getattr(self, name)
+            if url is not None and not url.startswith(("http://", "https://")):
+                raise ValueError(f"an S3 credential's {name} begins with http:// or https://")

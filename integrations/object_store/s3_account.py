@@ -48,6 +48,15 @@ class S3Account:
         self._clients: dict[bool, Any] = {}
         self._stores: dict[str, S3Store] = {}
 
+    @property
+    def queue_endpoint(self) -> str | None:
+        """Where SQS answers; None for AWS's own. Where nobody has said otherwise it is where the store is: its keys go nowhere else."""
+        return self._credential.sqs_endpoint_url or self.endpoint
+
+    def queue_region(self) -> str:
+        """S3 notifies queues of the bucket's own region."""
+        return self._credential.region or self._session.get_config_variable("region") or _DEFAULT_REGION
+
     def client(self, *, quick: bool = False) -> Any:
         """A botocore S3 client, whose `list_objects_v2` leaves the body unparsed; `quick` fails within seconds."""
         with self._lock:

@@ -29,7 +29,9 @@ _DENIED_CODES = frozenset(
     {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "ExpiredTokenException"}
     | {"AllAccessDisabled", "AccountProblem", "RequestTimeTooSkewed", "UnrecognizedClientException", "InvalidClientTokenId"}
 )
-_MISSING_CODES = frozenset({"NoSuchBucket", "NoSuchKey", "NotFound", "InvalidBucketName"})
+_MISSING_CODES = frozenset(
+    {"NoSuchBucket", "NoSuchKey", "NotFound", "InvalidBucketName", "QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"}
+)
 _HINTS = {
     "InvalidAccessKeyId": "its access key is not known there",
     "InvalidClientTokenId": "its access key is not known there",
@@ -45,15 +47,16 @@ _TRANSIENT_STATUSES = frozenset({408, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class S3Names:
-    """What an error may say of where it happened: bucket, credential and endpoint by name."""
+    """What an error may say of where it happened: bucket (or queue), credential and endpoint by name."""
 
-    bucket: str
+    name: str
     credential: str
     endpoint: str | None
+    kind: str = "bucket"
 
     @property
     def place(self) -> str:
-        return f"bucket {self.bucket}" + (f" at {self.endpoint}" if self.endpoint else "")
+        return f"{self.kind} {self.name}" + (f" at {self.endpoint}" if self.endpoint else "")
 
 
 @dataclass(frozen=True, slots=True)

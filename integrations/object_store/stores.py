@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from domain.errors import UnsupportedError, ValidationError
 from domain.ingestions.entities import Source, SourceType
 from domain.ledger.globs import compile_glob
+from domain.ports.event_queue import EventQueue
 from domain.ports.object_store import ObjectStore
 from domain.tenants import Grants
 from integrations.object_store.credentials import DEFAULT_CREDENTIAL, S3Credential
@@ -18,6 +19,8 @@ from integrations.object_store.s3 import S3ObjectStore
 from integrations.object_store.s3_account import S3Account
 from integrations.object_store.s3_location import s3_location
 from integrations.object_store.s3_staging import STAGING_THREADS
+from integrations.object_store.sqs import SqsQueue
+from integrations.object_store.sqs_clients import SqsClients
 
 _LOOKUP_THREADS = 8
 
@@ -25,12 +28,14 @@ _LOOKUP_THREADS = 8
 class ConfiguredObjectStores:
     """The object stores of one process, over its configured credentials.
 
-    Clients and threads are shared by all stores that it opens. `close` when the process ends.
+    Clients and threads are shared by all stores and queues that it opens. When the process ends: `close`, or `aclose` where queues were
+    opened, in the same event loop as they.
     """
 
     def __init__(self, credentials: Mapping[str, S3Credential]) -> None:
         self._credentials = dict(credentials)
         self._accounts: dict[str | None, S3Account] = {}
+        self._queues: dict[S3Account, SqsClients] = {}
         self._lock = threading.Lock()
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="object-store-lookup")
         self._downloads = ThreadPoolExecutor(STAGING_THREADS, thread_name_prefix="object-store-download")
@@ -50,6 +55,15 @@ class ConfiguredObjectStores:
                 return S3ObjectStore(location, account, lookups=self._lookups, downloads=self._downloads)
         raise UnsupportedError(f"sources of type {source.type} do not work yet; S3 and LOCAL do")
 
+    def open_queue(self, source: Source, grants: Grants) -> EventQueue:
+        if source.type is not SourceType.S3 or source.queue is None:
+            raise ValidationError.of("source", "queue", message="the source names no queue")
+        account = self._account(source.credential, grants)
+        with self._lock:
+            if account not in self._queues:
+                self._queues[account] = SqsClients(account, self._lookups)
+            return SqsQueue(source.queue, self._queues[account])
+
     def s3_credential(self, source: Source, grants: Grants) -> S3Credential:
         """The credential of an S3 source, for a reader elsewhere: short-lived keys where it names a role or a profile.
 
@@ -61,6 +75,11 @@ class ConfiguredObjectStores:
         """Take no more work, and do not wait for what is under way."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
         self._downloads.shutdown(wait=False, cancel_futures=True)
+
+    async def aclose(self) -> None:
+        for clients in self._queues.values():
+            await clients.close()
+        self.close()
 
     def _local(self, source: Source, grants: Grants) -> ObjectStore:
         if source.credential is not None:

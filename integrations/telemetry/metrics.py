@@ -10,7 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from domain.backlog import COUNT_AT_MOST, Backlog
-from domain.ports.telemetry import DeliveryOutcome, Observation, Recovered, Work
+from domain.ports.telemetry import DeliveryOutcome, EventOutcome, Observation, Recovered, Work
 from domain.runs.entities import Run, RunMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -40,6 +40,7 @@ class Metrics:
         self._bytes = self._counter("bytes", "Bytes of loaded files.", [])
         self._recovered = self._counter("recovered", "What lost workers had left and this process has settled.", ["what"])
         self._deliveries = self._counter("webhook_attempts", "Tries of deliveries to webhooks.", ["outcome"])
+        self._events = self._counter("source_events", "Notifications of stores that were received, by what came of them.", ["outcome"])
         self._owner = Gauge(
             "autoloader_background_owner", "1 while this process holds the lock of the background work.", registry=self.registry
         )
@@ -81,6 +82,9 @@ class Metrics:
 
     def delivery_tried(self, outcome: DeliveryOutcome) -> None:
         self._deliveries.labels(outcome.value).inc()
+
+    def events(self, outcome: EventOutcome, count: int) -> None:
+        self._events.labels(outcome.value).inc(count)
 
     def owns_background(self, owns: bool) -> None:
         self._owner.set(owns)
@@ -137,6 +141,19 @@ class _Told(Collector):
             "autoloader_outbox_overdue_seconds",
             "How long the outbox's longest due entry has been due; 0 when none is.",
             value=told.outbox_overdue_seconds,
+        )
+        yield GaugeMetricFamily(
+            "autoloader_event_queue_messages", "Messages that wait in the queues of notifications.", value=told.queue_messages
+        )
+        yield GaugeMetricFamily(
+            "autoloader_event_queue_dead_letters",
+            "Messages in the dead letter queues of the queues of notifications.",
+            value=told.dead_letters,
+        )
+        yield GaugeMetricFamily(
+            "autoloader_event_queues_unavailable",
+            "Queues of notifications that could not be asked at the last look.",
+            value=told.queues_unavailable,
         )
         runs = GaugeMetricFamily("autoloader_runs_active", "Runs that have not ended, in all processes.", labels=["status"])
         for status, count in told.active_runs.items():

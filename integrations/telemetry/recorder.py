@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from domain.ports.telemetry import DeliveryOutcome, Fact, Observation, Recovered, Work, outcome_of
+from domain.ports.telemetry import DeliveryOutcome, EventOutcome, Fact, Observation, Recovered, Work, outcome_of
 from domain.runs.entities import Run, RunMetrics
 from integrations.telemetry.metrics import Metrics
 
@@ -51,6 +51,9 @@ class Recorder:
 
     def delivery_tried(self, outcome: DeliveryOutcome) -> None:
         self._metrics.delivery_tried(outcome)
+
+    def events(self, outcome: EventOutcome, count: int) -> None:
+        self._metrics.events(outcome, count)
 
     def owns_background(self, owns: bool) -> None:
         self._metrics.owns_background(owns)

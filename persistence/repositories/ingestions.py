@@ -5,17 +5,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Double, and_, case, cast, func, insert, or_, select
+from sqlalchemy import ARRAY, BigInteger, Double, and_, bindparam, case, cast, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from domain.activity.entities import ActivityKind
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import EventQueueState, Ingestion, IngestionStatus, Reset
 from domain.states import INGESTION
 from persistence.mapping import columns_of, values_of
 from persistence.repositories.conflicts import constraint_of
 from persistence.repositories.scope import TenantScope
-from persistence.tables import ingestions
+from persistence.tables import ingestions, processed_files
 
 _OWNED_ELSEWHERE = (
     "status",
@@ -23,6 +23,8 @@ _OWNED_ELSEWHERE = (
     "consecutive_failures",
     "last_run_id",
     "last_run_at",
+    "last_listed_at",
+    "event_queue",
     "reset",
     "generation",
     "checkpoint_path",
@@ -36,7 +38,8 @@ class SqlIngestionRepository:
         self._scope = scope
 
     async def create(self, ingestion: Ingestion) -> Ingestion:
-        values = values_of(ingestion) | {"tenant_id": self._scope.tenant_id, "destination_key": ingestion.destination.key}
+        owned = {"tenant_id": self._scope.tenant_id, "destination_key": ingestion.destination.key, "queue_key": ingestion.source.queue_id}
+        values = values_of(ingestion) | owned
         created = await self._write(insert(ingestions).values(values).returning(*columns_of(Ingestion)), ingestion)
         self._scope.activity.add(ActivityKind.INGESTION_CREATED, created.id)
         return created
@@ -56,8 +59,14 @@ class SqlIngestionRepository:
         active = ingestions.c.status == IngestionStatus.ACTIVE
         return await self._scope.all(Ingestion, self._scope.select(Ingestion).where(active).order_by(ingestions.c.id))
 
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        asked = func.any(bindparam(None, list(file_ids), type_=ARRAY(BigInteger)))
+        owners = select(processed_files.c.ingestion_id).where(self._scope.owns(processed_files), processed_files.c.id == asked)
+        statement = self._scope.select(Ingestion).where(ingestions.c.id.in_(owners))
+        return await self._scope.all(Ingestion, statement.order_by(ingestions.c.id))
+
     async def update(self, ingestion: Ingestion) -> Ingestion:
-        values = values_of(ingestion, without=_FIXED) | {"version": ingestions.c.version + 1}
+        values = values_of(ingestion, without=_FIXED) | {"version": ingestions.c.version + 1, "queue_key": ingestion.source.queue_id}
         statement = (
             self._scope.update(ingestions)
             .where(ingestions.c.id == ingestion.id, ingestions.c.version == ingestion.version)
@@ -107,6 +116,12 @@ class SqlIngestionRepository:
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None:
         await self._touch(id, last_run_id=run_id, last_run_at=at, consecutive_failures=consecutive_failures)
 
+    async def set_last_listed(self, id: UUID, at: datetime | None) -> None:
+        await self._touch(id, last_listed_at=at, updated_at=ingestions.c.updated_at)
+
+    async def set_event_queue(self, id: UUID, state: EventQueueState) -> None:
+        await self._touch(id, event_queue=state, updated_at=ingestions.c.updated_at)
+
     async def set_table(self, id: UUID, table_uuid: UUID) -> None:
         await self._touch(id, table_uuid=table_uuid)
 
@@ -123,6 +138,7 @@ class SqlIngestionRepository:
             "generation": generation,
             "checkpoint_path": checkpoint_path,
             "table_uuid": same_table,
+            "last_listed_at": None,
             "version": ingestions.c.version + 1,
         }
         statement = self._scope.update(ingestions).where(ingestions.c.id == id).values(values)
@@ -158,6 +174,8 @@ class SqlIngestionRepository:
                     raise ConflictError(ConflictReason.DUPLICATE_NAME, f"there is an ingestion named {ingestion.name!r}") from None
                 case "uq_ingestions_destination":
                     raise ConflictError(ConflictReason.DESTINATION_TAKEN, "the destination table belongs to an ingestion") from None
+                case "uq_ingestions_queue":
+                    raise ConflictError(ConflictReason.QUEUE_TAKEN, "the queue belongs to an ingestion") from None
             raise
         if written is None:
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")

@@ -101,15 +101,15 @@ class SqlProcessedFileRepository:
         return Discovered(new=new, changed=len(inserted) - new)
 
     async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
-        return await self._scope.changed(
-            self._files(ingestion_id)
-            .where(
-                _is(FileStatus.FAILED),
-                processed_files.c.retry_count < max_retries,
-                processed_files.c.next_retry_at <= func.now(),
-            )
-            .values(status=FileStatus.PENDING, next_retry_at=None)
+        due = self._files(ingestion_id).where(*_due(max_retries))
+        return await self._scope.changed(due.values(status=FileStatus.PENDING, next_retry_at=None))
+
+    async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
+        failed = select(literal(1)).where(
+            processed_files.c.ingestion_id == self._ingestion(ingestion_id), processed_files.c.current, *_due(max_retries)
         )
+        pending = self._pending(ingestion_id, literal(1))
+        return bool(await self._scope.connection.scalar(select(or_(pending.exists(), failed.exists()))))
 
     async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
         waiting = self._pending(ingestion_id, literal(1), assigned_to=assigned_to).limit(at_most).subquery()
@@ -165,19 +165,23 @@ class SqlProcessedFileRepository:
         taken = select(summed.c.id).where(or_(fits, first) if at_least_one else fits).subquery()
         return await self._take(ClaimedFile, batch, processed_files.c.id == taken.c.id)
 
-    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
-        await self.record_discovered(batch.ingestion_id, [object])
-        taken = await self._take(
-            ProcessedFile,
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        asked = _unnest(path=(Text(), list(paths)))
+        return await self._take(
+            ClaimedFile,
             batch,
             and_(
                 processed_files.c.ingestion_id == batch.ingestion_id,
                 processed_files.c.current,
-                processed_files.c.path == object.path,
+                processed_files.c.path == asked.c.path,
                 _is(FileStatus.PENDING),
             ),
         )
-        return taken[0] if taken else None
+
+    async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
+        await self.record_discovered(batch.ingestion_id, [object])
+        taken = await self.claim_paths(batch, [object.path])
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         mine, earlier = processed_files.alias("mine"), processed_files.alias("earlier")
@@ -526,6 +530,11 @@ class SqlProcessedFileRepository:
 def _is(status: FileStatus) -> ColumnElement[bool]:
     """Written into the statement: a plan for any status could not use the index of one."""
     return processed_files.c.status == literal(status, _STATUS, literal_execute=True)
+
+
+def _due(max_retries: int) -> tuple[ColumnElement[bool], ...]:
+    """Failures whose next try is due."""
+    return _is(FileStatus.FAILED), processed_files.c.retry_count < max_retries, processed_files.c.next_retry_at <= func.now()
 
 
 def _unnest(**columns: tuple[Any, Sequence[object]]) -> TableValuedAlias:

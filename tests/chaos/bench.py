@@ -36,16 +36,18 @@ class Bench:
     new_bucket: Callable[[], AbstractContextManager[S3Bucket]]
     own_postgres: Callable[[], Any]
     """A server that may be killed: an asynchronous context manager of `OwnPostgres`."""
+    lease_seconds: float
+    """Of the workers. The longer, the less it counts how long processes take to start."""
 
     @asynccontextmanager
     async def world(self, name: str, *, database_url: str | None = None, **options: Any) -> AsyncIterator[World]:
         place = self.place / re.sub(r"\W+", "-", name)
         if database_url is not None:
-            async with world(self.workers, place, database_url, **options) as made:
+            async with world(self.workers, place, database_url, lease_seconds=self.lease_seconds, **options) as made:
                 yield made
             return
         with self.new_database() as url:
-            async with world(self.workers, place, url, **options) as made:
+            async with world(self.workers, place, url, lease_seconds=self.lease_seconds, **options) as made:
                 yield made
 
 

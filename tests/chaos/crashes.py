@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from domain.steps import Step
 from tests.chaos.workers import Order, Worker
-from tests.chaos.world import Outcome, World, lease_times
+from tests.chaos.world import Outcome, World
 
 Way = Callable[[World, Order], Awaitable[Worker]]
 """Start a worker with the order, and give it what leads it to the step."""
@@ -65,7 +65,7 @@ async def killed(world: World, step: Step) -> Outcome:
     died = time.monotonic()
     await world.start()
     await world.at_rest()
-    recovered = lease_times(died)
+    recovered = world.lease_times(died)
     await world.load_the_rest()
     outcome = await world.compare()
     outcome.recovered = recovered
@@ -88,7 +88,7 @@ async def _slept(world: World, sleeper: Worker) -> Outcome:
     fell_asleep = time.monotonic()
     other = await world.start()
     await world.at_rest()
-    recovered = lease_times(fell_asleep)
+    recovered = world.lease_times(fell_asleep)
     sleeper.go_on()
     await world.load_the_rest()
     await other.terminate()

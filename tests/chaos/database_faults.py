@@ -13,32 +13,32 @@ from tests.chaos.bench import Bench
 from tests.chaos.crashes import by_a_run
 from tests.chaos.own_postgres import OwnPostgres
 from tests.chaos.workers import Order
-from tests.chaos.world import LEASE_SECONDS, Outcome, World, lease_times
+from tests.chaos.world import Outcome, World
 
-Befall = Callable[[OwnPostgres, Callable[[], None]], Awaitable[None]]
-"""The fault, from its beginning to its end. Calls what it is given when the workers are to go on."""
+Befall = Callable[[OwnPostgres, Callable[[], None], float], Awaitable[None]]
+"""The fault, from its beginning to its end. Calls what it is given when the workers are to go on; is told how long leases last."""
 
 
-async def killed(server: OwnPostgres, go_on: Callable[[], None]) -> None:
+async def killed(server: OwnPostgres, go_on: Callable[[], None], _: float) -> None:
     await server.kill(signal.SIGKILL)
     await server.start()
     go_on()
 
 
-async def shut_down_at_once(server: OwnPostgres, go_on: Callable[[], None]) -> None:
+async def shut_down_at_once(server: OwnPostgres, go_on: Callable[[], None], _: float) -> None:
     await server.kill(signal.SIGQUIT)
     go_on()
     await server.start()
 
 
-async def away_for_longer_than_a_lease(server: OwnPostgres, go_on: Callable[[], None]) -> None:
+async def away_for_longer_than_a_lease(server: OwnPostgres, go_on: Callable[[], None], lease_seconds: float) -> None:
     await server.kill(signal.SIGKILL)
     go_on()
-    await asyncio.sleep(1.5 * LEASE_SECONDS)
+    await asyncio.sleep(1.5 * lease_seconds)
     await server.start()
 
 
-async def connections_cut(server: OwnPostgres, go_on: Callable[[], None]) -> None:
+async def connections_cut(server: OwnPostgres, go_on: Callable[[], None], _: float) -> None:
     server.relay.drop()
     go_on()
 
@@ -62,16 +62,19 @@ def under_workers(befall: Befall, steps: Sequence[Step]) -> Callable[[Bench], Aw
                 for worker in workers:
                     worker.go_on()
 
-            await befall(server, go_on)
+            await befall(server, go_on, bench.lease_seconds)
             back = time.monotonic()
-            return dict(zip(worlds, await asyncio.gather(*(_ended(world, back) for world in worlds.values())), strict=True))
+            # All of them end before their worlds do, whatever becomes of one.
+            async with asyncio.TaskGroup() as ending:
+                ended = {step: ending.create_task(_ended(world, back)) for step, world in worlds.items()}
+            return {step: task.result() for step, task in ended.items()}
 
     return do
 
 
 async def _ended(world: World, back: float) -> Outcome:
     await world.at_rest()
-    recovered = lease_times(back)
+    recovered = world.lease_times(back)
     await world.load_the_rest()
     outcome = await world.compare()
     outcome.recovered = recovered

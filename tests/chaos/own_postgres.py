@@ -26,7 +26,8 @@ class OwnPostgres:
     def __init__(self, folder: Path, through: Relay) -> None:
         self.relay = through
         self._folder = folder
-        self._embedded = EmbeddedPostgres(folder)
+        # Many worlds at once, each with two applications or three.
+        self._embedded = EmbeddedPostgres(folder, max_connections=400)
         self._facts: ServerFacts
 
     async def start(self) -> None:

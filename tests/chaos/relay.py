@@ -47,14 +47,17 @@ class Relay:
         return self._losing is None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self.upstream is None:
-            writer.transport.abort()
-            return
         try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.upstream)
-        except OSError:
+            if self.upstream is not None:
+                with suppress(OSError):
+                    await self._join(reader, writer, *await asyncio.open_connection("127.0.0.1", self.upstream))
+        finally:
+            # Whatever has ended it, being cancelled too: a client that nobody answers would wait for ever.
             writer.transport.abort()
-            return
+
+    async def _join(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, from_server: asyncio.StreamReader, to_server: asyncio.StreamWriter
+    ) -> None:
         link = _Link(writer, to_server)
         self._links.add(link)
         try:

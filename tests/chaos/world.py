@@ -35,7 +35,6 @@ from persistence.database import connection
 from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.chaos.workers import NOTHING_GOES_WRONG, Order, Worker, Workers
 
-LEASE_SECONDS = 5.0
 _WITHIN_SECONDS = 180.0
 FILES = 6
 """Three to a batch, so that one batch is done when another is under way."""
@@ -92,6 +91,7 @@ class World:
         landing: Landing,
         application: Application,
         principal: Principal,
+        lease_seconds: float,
     ) -> None:
         self._workers = workers
         self._place = place
@@ -99,6 +99,7 @@ class World:
         self._landing = landing
         self._application = application
         self._principal = principal
+        self._lease_seconds = lease_seconds
         self._ids = count(1)
         self._names = count(1)
         self._landed: set[int] = set()
@@ -235,6 +236,10 @@ class World:
             outcome.problems.append(f"audit: {dict(audited.counts)}, {audited.ledger_rows} rows in the ledger of {len(self._landed)}")
         return outcome
 
+    def lease_times(self, since: float) -> float:
+        """How long ago the moment was (of the monotonic clock), in leases."""
+        return (time.monotonic() - since) / self._lease_seconds
+
     def told(self) -> str:
         return "\n".join(f"--- {worker.log.name}\n{worker.told()}" for worker in self._started)
 
@@ -266,6 +271,7 @@ async def world(
     place: Path,
     database_url: str,
     *,
+    lease_seconds: float,
     landing: Landing | None = None,
     warehouse: str | None = None,
     seen_by_workers: Mapping[str, str] | None = None,
@@ -281,7 +287,7 @@ async def world(
         "AUTOLOADER_HOME": str(place / "home"),
         "AUTOLOADER_LOCAL_ROOTS": str(place / "landing"),
         "AUTOLOADER_WAREHOUSE": warehouse,
-        "AUTOLOADER_LEASE_SECONDS": str(LEASE_SECONDS),
+        "AUTOLOADER_LEASE_SECONDS": str(lease_seconds),
         "AUTOLOADER_RETRY_BASE_SECONDS": "0.1",
         "AUTOLOADER_BATCH_FILES": str(FILES // 2),
         # So that a worker that comes back has ended its old run before it begins another.
@@ -292,11 +298,7 @@ async def world(
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(open_application(mine, database_url))
         principal = Principal(await application.ensure_local_tenant(), Role.ADMIN)
-        made = World(workers, place, environment, lands_in, application, principal)
+        made = World(workers, place, environment, lands_in, application, principal, lease_seconds)
         stack.callback(made.close)
         await made.create()
         yield made
-
-
-def lease_times(since: float) -> float:
-    return (time.monotonic() - since) / LEASE_SECONDS

@@ -271,6 +271,24 @@ class EngineContract:
         assert bench.outcome.table_uuid != first.table_uuid
         assert bench.rows("id") == [1]
 
+    async def test_the_rest_is_not_loaded_into_another_table_than_the_first_of_it(self, bench: EngineBench) -> None:
+        bench.land("a.json", lines({"id": 1}))
+        bench.land("b.json", lines({"id": 2}))
+        await bench.load("a.json")
+        assert bench.outcome is not None
+        first = bench.outcome.table_uuid
+        await bench.engine.drop_table(bench.destination)
+
+        with pytest.raises(TableMissingError):
+            await bench.load("b.json", table_uuid=first)
+        assert await bench.engine.table_state(bench.destination) is None
+        await bench.load("b.json")
+        with pytest.raises(TableReplacedError):
+            await bench.load("a.json", table_uuid=first)
+        assert bench.rows("id") == [2]
+        await bench.load("a.json", table_uuid=bench.outcome.table_uuid)
+        assert bench.rows("id") == [1, 2]
+
     async def test_a_table_that_is_not_the_one_is_not_dropped(self, bench: EngineBench) -> None:
         bench.land("a.json", lines({"id": 1}))
         await bench.load()

@@ -72,6 +72,10 @@ class FakeDirectory:
             ]
         return [ingestion for _, ingestion in sorted(due, key=lambda pair: pair[0])][:limit]
 
+    async def listening_ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
+        listening = [i for i in await self.ingestions(2**31, after=after) if i.status is IngestionStatus.ACTIVE and i.source.queue_id]
+        return listening[:limit]
+
     async def ingestions(self, limit: int, *, after: UUID | None = None) -> Sequence[Ingestion]:
         async with self._database.transaction() as state:
             later = [ingestion for id, ingestion in state.ingestions.items() if after is None or id > after]

@@ -119,6 +119,11 @@ class FakeEngine:
 
     async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
         before = self._table(batch.destination)
+        if batch.table_uuid is not None:
+            if before is None:
+                raise TableMissingError(f"{batch.destination.key} is gone")
+            if before.uuid != batch.table_uuid:
+                raise TableReplacedError(f"{batch.destination.key} is another table")
         schema_before = before.schema if before else None
         while True:
             table = self._table(batch.destination)

@@ -68,15 +68,21 @@ class FakeProcessedFileRepository:
         return Discovered(new, changed)
 
     async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
+        due = self._due(ingestion_id, max_retries)
+        for file in due:
+            self._move(file, FileStatus.PENDING, next_retry_at=None)
+        return len(due)
+
+    async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
+        return bool(self._pending(ingestion_id, None) or self._due(ingestion_id, max_retries))
+
+    def _due(self, ingestion_id: UUID, max_retries: int) -> list[ProcessedFile]:
         now = self._scope.now()
-        due = [
+        return [
             file
             for file in self._current(ingestion_id, FileStatus.FAILED)
             if file.retry_count < max_retries and file.next_retry_at is not None and file.next_retry_at <= now
         ]
-        for file in due:
-            self._move(file, FileStatus.PENDING, next_retry_at=None)
-        return len(due)
 
     async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
         return min(at_most, len(self._pending(ingestion_id, assigned_to)))
@@ -122,10 +128,13 @@ class FakeProcessedFileRepository:
             taken.append(claimed(self._take(batch, file)))
         return taken
 
+    async def claim_paths(self, batch: Batch, paths: Collection[str]) -> Sequence[ClaimedFile]:
+        return [claimed(self._take(batch, file)) for file in self._pending(batch.ingestion_id, None) if file.path in paths]
+
     async def lock_file_for_processing(self, batch: Batch, object: StoredObject) -> ProcessedFile | None:
         await self.record_discovered(batch.ingestion_id, [object])
-        pending = [file for file in self._current(batch.ingestion_id, FileStatus.PENDING) if file.path == object.path]
-        return self._take(batch, pending[0]) if pending else None
+        taken = await self.claim_paths(batch, [object.path])
+        return await self.get_by_path(batch.ingestion_id, object.path) if taken else None
 
     async def get_replaced(self, batch: Batch) -> Replaced:
         replaced: dict[str, frozenset[UUID]] = {}

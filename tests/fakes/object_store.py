@@ -11,8 +11,10 @@ from pathlib import Path
 
 from domain.errors import UnsupportedError, ValidationError
 from domain.ingestions.entities import Source, SourceType
+from domain.ports.event_queue import EventQueue
 from domain.ports.object_store import SourceUnavailableError, StagedObject, StoredObject
 from domain.tenants import Grants
+from tests.fakes.event_queue import FakeEventQueue
 
 _SCHEMES = {SourceType.S3: "s3://", SourceType.LOCAL: "/"}
 
@@ -36,6 +38,10 @@ class FakeObjectStores:
     """A listing hands out that many chunks, and then raises."""
     staging_failures: dict[str, tuple[str, bool]] = field(default_factory=dict)
     """The error and whether it is transient, by path."""
+    queues: dict[str, FakeEventQueue] = field(default_factory=dict)
+    """By name; one that is not here does not exist."""
+    looking_failures: dict[str, SourceUnavailableError] = field(default_factory=dict)
+    """What `stat` raises, by path."""
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def open(self, source: Source, grants: Grants) -> FakeObjectStore:
@@ -46,11 +52,20 @@ class FakeObjectStores:
         if source.type is SourceType.LOCAL and not any(_is_within(source.path, root) for root in grants.local_roots):
             raise ValidationError.of("source", "path", message="is outside the local folders granted to this tenant")
         if source.type is SourceType.S3:
-            name = source.credential or "default"
-            granted = name in grants.credentials or "*" in grants.credentials
-            if not granted or (source.credential is not None and name not in self.credentials):
-                raise ValidationError.of("source", "credential", message=f"there is no credential {name!r} for this tenant")
+            self._check_grant(source, grants)
         return FakeObjectStore(self, source.path if source.path.endswith("/") else source.path + "/")
+
+    def open_queue(self, source: Source, grants: Grants) -> EventQueue:
+        if source.type is not SourceType.S3 or source.queue is None:
+            raise ValidationError.of("source", "queue", message="the source names no queue")
+        self._check_grant(source, grants)
+        return self.queues.get(source.queue) or FakeEventQueue(source.queue, exists=False)
+
+    def _check_grant(self, source: Source, grants: Grants) -> None:
+        name = source.credential or "default"
+        granted = name in grants.credentials or "*" in grants.credentials
+        if not granted or (source.credential is not None and name not in self.credentials):
+            raise ValidationError.of("source", "credential", message=f"there is no credential {name!r} for this tenant")
 
     def add_location(self, path: str) -> None:
         """Make a bucket (`s3://bucket/...`) or a folder that holds nothing yet."""
@@ -100,6 +115,8 @@ class FakeObjectStore:
 
     async def stat(self, path: str) -> StoredObject | None:
         await asyncio.sleep(0)
+        if path in self._stores.looking_failures:
+            raise self._stores.looking_failures[path]
         return self._stores.objects.get(path) if self._holds(path) else None
 
     async def stage(self, objects: Sequence[StoredObject], into: Path) -> Sequence[StagedObject]:

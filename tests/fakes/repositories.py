@@ -12,7 +12,7 @@ from uuid import UUID
 from domain.activity.entities import ActivityKind
 from domain.activity.notes import ActivityNotes, kind_of_run
 from domain.errors import ConflictError, ConflictReason, NotFoundError
-from domain.ingestions.entities import Ingestion, IngestionStatus, Reset
+from domain.ingestions.entities import EventQueueState, Ingestion, IngestionStatus, Reset
 from domain.ledger.entities import Batch, BatchStatus, ProcessedFile
 from domain.ports.engine import ColumnChange
 from domain.runs.entities import Run, RunMetrics, RunStatus
@@ -63,6 +63,7 @@ class FakeIngestionRepository:
         self._check_name(created)
         if any(other.destination.key == created.destination.key for other in self._rows.values()):
             raise ConflictError(ConflictReason.DESTINATION_TAKEN, "the destination table belongs to an ingestion")
+        self._check_queue(created)
         self._rows[created.id] = created
         self._scope.activity.add(ActivityKind.INGESTION_CREATED, created.id)
         return created
@@ -76,11 +77,16 @@ class FakeIngestionRepository:
     async def get_active_ingestions(self) -> Sequence[Ingestion]:
         return [i for i in self._sorted() if i.status is IngestionStatus.ACTIVE]
 
+    async def get_by_files(self, file_ids: Sequence[int]) -> Sequence[Ingestion]:
+        of_files = {file.ingestion_id for file in self._scope.owned(ProcessedFile) if file.id in file_ids}
+        return [i for i in self._sorted() if i.id in of_files]
+
     async def update(self, ingestion: Ingestion) -> Ingestion:
         present = self._scope.find(Ingestion, ingestion.id)
         if present is None or present.version != ingestion.version:
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         self._check_name(replace(ingestion, tenant_id=self._scope.tenant_id))
+        self._check_queue(ingestion)
         changed = (
             "name",
             "source",
@@ -124,6 +130,12 @@ class FakeIngestionRepository:
     async def update_last_run(self, id: UUID, run_id: UUID, at: datetime, *, consecutive_failures: int) -> None:
         self._touch(id, last_run_id=run_id, last_run_at=at, consecutive_failures=consecutive_failures)
 
+    async def set_last_listed(self, id: UUID, at: datetime | None) -> None:
+        self._set(id, last_listed_at=at)
+
+    async def set_event_queue(self, id: UUID, state: EventQueueState) -> None:
+        self._set(id, event_queue=state)
+
     async def set_table(self, id: UUID, table_uuid: UUID) -> None:
         if self._touch(id):
             self._scope.state.table_uuids[id] = table_uuid
@@ -138,7 +150,7 @@ class FakeIngestionRepository:
         if generation != present.generation:
             self._scope.state.table_uuids.pop(id, None)
         self._scope.activity.add(ActivityKind.INGESTION_RESET_BEGUN, id)
-        fields = {"reset": reset, "generation": generation, "checkpoint_path": checkpoint_path}
+        fields = {"reset": reset, "generation": generation, "checkpoint_path": checkpoint_path, "last_listed_at": None}
         return self._store(present, version=present.version + 1, **fields)
 
     async def finish_reset(self, id: UUID, reset_id: UUID) -> bool:
@@ -174,6 +186,17 @@ class FakeIngestionRepository:
     def _check_name(self, ingestion: Ingestion) -> None:
         if any(other.name == ingestion.name and other.id != ingestion.id for other in self._scope.owned(Ingestion)):
             raise ConflictError(ConflictReason.DUPLICATE_NAME, f"there is an ingestion named {ingestion.name!r}")
+
+    def _check_queue(self, ingestion: Ingestion) -> None:
+        queue = ingestion.source.queue_id
+        if queue is not None and any(other.source.queue_id == queue and other.id != ingestion.id for other in self._rows.values()):
+            raise ConflictError(ConflictReason.QUEUE_TAKEN, "the queue belongs to an ingestion")
+
+    def _set(self, id: UUID, **fields: Any) -> None:
+        """What is no change of the ingestion that anybody made."""
+        present = self._scope.find(Ingestion, id)
+        if present is not None:
+            self._rows[id] = replace(present, **fields)
 
     def _touch(self, id: UUID, **fields: Any) -> bool:
         present = self._scope.find(Ingestion, id)

@@ -128,6 +128,10 @@ class ScriptedEngine:
         await self.at_start(batch)
         self._check_available()
         before = self.tables.get(batch.destination.key)
+        if before is None and batch.table_uuid is not None:
+            raise TableMissingError("the table is gone")
+        if before is not None:
+            _require(before, batch.table_uuid)
         table = self.tables.setdefault(batch.destination.key, Table(self.schema))
         outcomes = [self._outcome(batch, file.file_id, file.object.path) for file in batch.files]
         paths = {file.file_id: file.object.path for file in batch.files}
@@ -149,8 +153,7 @@ class ScriptedEngine:
         table = self.tables.get(destination.key)
         if table is None:
             raise TableMissingError("there is no table")
-        if table_uuid not in (None, table.uuid):
-            raise TableReplacedError("this is another table")
+        _require(table, table_uuid)
         table.snapshots.append(Snapshot(next(self._ids), None, {}))
         return table.evidence_of(batch_id, replaces)
 
@@ -167,8 +170,7 @@ class ScriptedEngine:
         table = self.tables.get(destination.key)
         if table is None:
             return
-        if table_uuid not in (None, table.uuid):
-            raise TableReplacedError("this is another table")
+        _require(table, table_uuid)
         for path in sorted({path for snapshot in table.snapshots for path in snapshot.rows}):
             yield [(path, table.rows_of(path))]
 
@@ -178,8 +180,7 @@ class ScriptedEngine:
             table = self.tables.get(destination.key)
             if table is None:
                 return 0
-            if table_uuid not in (None, table.uuid):
-                raise TableReplacedError("this is another table")
+            _require(table, table_uuid)
             seen = len(table.snapshots)
             await guard()
             await self.before_removal()
@@ -195,8 +196,8 @@ class ScriptedEngine:
         self._check_available()
         await self.before_removal()
         table = self.tables.get(destination.key)
-        if table is not None and table_uuid not in (None, table.uuid):
-            raise TableReplacedError("this is another table")
+        if table is not None:
+            _require(table, table_uuid)
         dropped = self.tables.pop(destination.key, None) is not None
         await self.after_removal()
         return dropped
@@ -239,3 +240,8 @@ class ScriptedEngine:
     def _check_available(self) -> None:
         if self.unavailable is not None:
             raise self.unavailable
+
+
+def _require(table: Table, table_uuid: UUID | None) -> None:
+    if table_uuid not in (None, table.uuid):
+        raise TableReplacedError("this is another table")

@@ -56,6 +56,9 @@ class Idle:
     async def fire_due_schedules(self, directory: object) -> int:
         return 0
 
+    async def begin_runs(self, directory: object) -> int:
+        return 0
+
     async def compact_file_counts(self, limit: int) -> int:
         return 0
 
@@ -67,7 +70,9 @@ async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(databa
     broken, idle = Broken(), Idle()
     anything: Any = idle
     chores: Any = broken
-    background = Background(database_url, anything, {}, anything, chores, anything, anything, NO_TELEMETRY, lease_seconds=60)
+    background = Background(
+        database_url, anything, {}, anything, chores, anything, anything, anything, NO_TELEMETRY, queue_seconds=5, lease_seconds=60
+    )
     task = asyncio.create_task(background.run())
     await broken.at_work.wait()
     task.cancel()
@@ -80,7 +85,9 @@ async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:
     chores, idle = FailsOnce(), Idle()
     anything: Any = idle
     failing: Any = chores
-    background = Background(database_url, anything, {}, anything, failing, anything, anything, NO_TELEMETRY, lease_seconds=0.6)
+    background = Background(
+        database_url, anything, {}, anything, failing, anything, anything, anything, NO_TELEMETRY, queue_seconds=5, lease_seconds=0.6
+    )
     task = asyncio.create_task(background.run())
     async with asyncio.timeout(20):
         await chores.again.wait()
@@ -96,7 +103,9 @@ async def test_what_a_killed_process_had_in_hand_is_due_again_a_lease_later(data
     async def look(subject: Subject) -> None: ...
 
     lanes = {Topic.RUN: Lane(look, 1)}
-    background = Background(database_url, anything, lanes, anything, anything, anything, anything, NO_TELEMETRY, lease_seconds=7)
+    background = Background(
+        database_url, anything, lanes, anything, anything, anything, anything, anything, NO_TELEMETRY, queue_seconds=5, lease_seconds=7
+    )
     task = asyncio.create_task(background.run())
     async with asyncio.timeout(20):
         assert await idle.asked == 7

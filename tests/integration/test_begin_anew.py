@@ -10,6 +10,7 @@ import pytest
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy import text
 
+from domain.ingestions.entities import Destination
 from tests.fixtures.application import Running
 from tests.integration.graphql_api.test_refresh import CLEAR, DELETE, REFRESH
 
@@ -55,6 +56,7 @@ async def loaded(running: Running) -> str:
     return ingestion
 
 
+@pytest.mark.scenario(118)
 async def test_a_full_refresh_loads_everything_anew(running: Running) -> None:
     ingestion = await loaded(running)
     planned = await do(running, REFRESH, ingestionId=ingestion, mode="FULL", dryRun=True)
@@ -73,10 +75,13 @@ async def test_a_full_refresh_loads_everything_anew(running: Running) -> None:
     queued = await do(running, REFRESH, ingestionId=ingestion, mode="FULL", confirm=True)
     ended = await running.ended(queued["run"]["id"])
 
+    assert (queued["run"]["trigger"], queued["run"]["refresh"]) == ("REFRESH", {"mode": "FULL", "load": True})
     # The table is a new one, so its columns are those of what lies there now: the file says 1 and "4".
     assert (ended["status"], ended["filesDiscovered"], ended["rowsWritten"]) == ("SUCCESS", 2, 3)
     assert sorted((await running.table("events"))["id"].to_pylist()) == ["1", "2", "4"]
     assert await when_done(running, ingestion) == {"status": "DRAFT", "resetPending": False, "generation": 2}
+    # It was loaded, and is forgotten.
+    assert (await explained(running, ingestion, "b.json"))["state"] == "NOT_AT_SOURCE"
     assert (await running.run(ingestion))["status"] == "NO_NEW_FILES"
 
 
@@ -159,3 +164,17 @@ async def test_rows_of_a_partitioned_table_go_by_their_file(running: Running) ->
     await when_done(running, ingestion)
 
     assert await ids(running) == [10, 11, 12, 20, 20, 21, 21, 22, 22]
+
+
+async def test_a_table_that_somebody_has_dropped_is_not_made_anew_in_silence(running: Running) -> None:
+    ingestion = await loaded(running)
+    (running.landing / "bad.json").unlink()
+    assert await running.application.engine.drop_table(Destination("autoloader", "lake", "events"))
+    (running.landing / "c.json").write_text('{"id": 5}\n')
+    failed = await running.run(ingestion)
+    gone = "autoloader.lake.events, which was loaded into before, is gone; a refresh makes it anew"
+    assert (failed["status"], failed["errorMessage"]) == ("FAILED", gone)
+    with pytest.raises(NoSuchTableError):
+        await ids(running)
+    refreshed = await running.ended((await do(running, REFRESH, ingestionId=ingestion, mode="FULL", confirm=True))["run"]["id"])
+    assert (refreshed["status"], await ids(running)) == ("SUCCESS", [1, 2, 3, 5])

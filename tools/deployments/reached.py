@@ -18,6 +18,9 @@ def listens(container: Container, deployments: Deployments) -> set[int]:
     match container.does:
         case "up":
             return {int(container.environment.get("AUTOLOADER_PORT", "8000"))} if "AUTOLOADER_HOST" in container.environment else set()
+        case "worker":
+            port = container.environment.get("AUTOLOADER_WORKER_PORT")
+            return {int(port)} if port and "AUTOLOADER_HOST" in container.environment else set()
         case "prefect":
             return {int(options["port"])} if options.get("host") == "0.0.0.0" else set()  # noqa: S104 - it is asked, not done
         case "nginx":
@@ -30,7 +33,7 @@ def listens(container: Container, deployments: Deployments) -> set[int]:
 
 def routes(container: Container) -> set[str]:
     """The paths that a probe may ask it for."""
-    if container.does == "up":
+    if container.does in {"up", "worker"}:
         return {route.path for route in probe_routes(_nothing, None)}
     # `autoloader.local_prefect` waits for it too.
     return {"/api/health"} if container.does == "prefect" else set()

@@ -16,7 +16,7 @@ from tools.deployments.containers import Container, containers
 from tools.deployments.files import Deployments
 
 _OURS = re.compile(r"(?:AUTOLOADER|PREFECT)_\w+")
-_DIFFER = {"AUTOLOADER_HOST", "AUTOLOADER_DRAIN_SECONDS"}
+_DIFFER = {"AUTOLOADER_HOST", "AUTOLOADER_DRAIN_SECONDS", "AUTOLOADER_WORKER_PORT"}
 """What each process may have of its own."""
 _SHARED = ("AUTOLOADER_DATABASE_URL", "AUTOLOADER_WAREHOUSE", "AUTOLOADER_WEBHOOK_KEY")
 """What would otherwise be in the home folder, which each container has of its own."""

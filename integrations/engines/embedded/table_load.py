@@ -14,6 +14,7 @@ from domain.ports.engine import (
     LoadBatch,
     OutcomeStatus,
     Replaced,
+    TableMissingError,
     TableSchema,
     TableUnavailableError,
 )
@@ -68,8 +69,12 @@ class TableLoad:
         self._schema_before = self._schema()
 
     def _find(self) -> None:
+        """Raises `TableMissingError`, `TableReplacedError`: to load the rest into another table would hide that the first is gone."""
+        destination, known = self._batch.destination, self._batch.table_uuid
         with catalog_errors():
-            table = self._tables.find(self._batch.destination)
+            table = self._tables.find_the_one(destination, known)
+            if table is None and known is not None:
+                raise TableMissingError(f"{destination.key}, which was loaded into before, is gone; a refresh makes it anew")
             self._table = None if table is None else forbid_retries(table)
 
     def _find_again(self) -> Table:

@@ -17,13 +17,13 @@ from domain.ports.engine import (
 )
 from domain.steps import Step, reached
 from integrations.engines.embedded.column_types import UnsupportedTypeError
-from integrations.engines.embedded.commits import commit, evolved_schema
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.table_load import COMMIT_TRIES, TableLoad
-from integrations.engines.embedded.tables import Tables, catalog_errors, iceberg_schema, user_columns, with_provenance
+from integrations.engines.embedded.tables import Tables, catalog_errors, user_columns
 from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.embedded.workspaces import Workspace
+from integrations.engines.spark.additive_columns import with_room
 from integrations.engines.spark.branches import Prepared, abandon, branch_name, prepared, publish
 from integrations.engines.spark.client import SparkConnectClient, unavailable
 from integrations.engines.spark.loading import SparkLoading
@@ -149,24 +149,9 @@ class SparkBatchLoad(TableLoad):
             self._write()
 
     def _make_room(self, loading: SparkLoading) -> None:
-        """The table, with the columns that the batch brings: an additive commit of its own, which may be repeated."""
-        columns = loading.target.columns
-        if self._table is None:
-            self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=self._rules.rescues)
-            reached(Step.TABLE_CREATED)
-        wanted = with_provenance(columns, rescue_column=self._rules.rescues)
-        for _ in range(COMMIT_TRIES):
-            if evolved_schema(self._table, wanted) == self._table.schema():
-                return
-            transaction = self._table.transaction()
-            with transaction.update_schema() as update:
-                update.union_by_name(iceberg_schema(wanted))
-            try:
-                self._table = commit(transaction)
-                return
-            except CommitConflictError:
-                self._table = self._table.refresh()
-        raise TableUnavailableError(f"{self._batch.destination.key} was changed by others {COMMIT_TRIES} times; try again")
+        """The table, with the columns that the batch brings."""
+        destination, columns = self._batch.destination, loading.target.columns
+        self._table = with_room(self._tables, destination, self._table, columns, rescue_column=self._rules.rescues)
 
     def _compare(self, counted: dict[str, int]) -> None:
         """Fail the files of which not exactly the rows that were read have been written, and write the others again."""

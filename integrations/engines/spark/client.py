@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import grpc
 from pyspark.errors import PySparkException, PySparkValueError
 from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+from pyspark.sql import DataFrame
 from pyspark.sql.connect.client.core import DefaultChannelBuilder
 from pyspark.sql.connect.client.retries import DefaultPolicy
 from pyspark.sql.connect.session import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
 
 from integrations.engines.spark.errors import SparkUnavailableError
 from integrations.engines.spark.settings import SESSION_SETTINGS, SparkServer
+from integrations.engines.spark.stream_source import FileStream, cloud_files
 
 _MESSAGE_BYTES = 256 << 20
 _LOOPBACK = re.compile(r"^sc://(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
@@ -73,6 +76,26 @@ class SparkConnectClient:
         except Exception:
             return False
         return True
+
+    def read_stream(self, stream: FileStream) -> DataFrame:
+        """The files as a streaming DataFrame, by Spark's file source, or by `cloudFiles` where the server is Databricks'."""
+        session = self.connect()
+        for name, value in stream.session.items():
+            session.conf.set(name, value)
+        told = cloud_files(stream) if self._server.is_databricks else stream
+        return session.readStream.format(told.format).options(**told.options).schema(told.schema).load(told.path)
+
+    def write_stream(self, rows: DataFrame, table: str, *, checkpoint: str, properties: Mapping[str, str]) -> StreamingQuery:
+        """Start appending the rows to an Iceberg table, in its partitions, until all that is there now is in it.
+
+        `checkpoint` is a URI of the stream's own; each commit's snapshot gets the `properties`.
+        """
+        writer = rows.writeStream.format("iceberg").outputMode("append").trigger(availableNow=True)
+        # Rows of an epoch come in no order of their partitions.
+        writer = writer.option("checkpointLocation", checkpoint).option("fanout-enabled", "true")
+        for name, value in properties.items():
+            writer = writer.option(f"snapshot-property.{name}", value)
+        return writer.toTable(table)
 
     def interrupt(self) -> None:
         """Have the server stop what it does for this session; from any thread, and without waiting for it."""

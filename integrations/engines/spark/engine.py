@@ -5,19 +5,13 @@ What is pure metadata (fences, evidence, a table's state) is one code for both e
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID
 
 from pyspark.errors import PySparkException
 
-from domain.errors import ValidationError
-from domain.ingestions.entities import Destination, FormatSpec, Policies, Source, SourceType
+from domain.ingestions.entities import Destination, FormatSpec, Source
 from domain.ports.engine import (
     NONE_REPLACED,
     BatchEvidence,
@@ -33,18 +27,12 @@ from domain.ports.engine import (
 from domain.ports.object_store import StoredObject
 from domain.tenants import Grants
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
-from integrations.engines.embedded.previews import json_ready
-from integrations.engines.embedded.row_rules import RowRules
-from integrations.engines.embedded.tables import Tables, catalog_errors, table_schema
-from integrations.engines.embedded.worker_threads import WorkerThreads
+from integrations.engines.embedded.tables import Tables, catalog_errors
 from integrations.engines.spark.batch_load import SparkBatchLoad
-from integrations.engines.spark.catalog import catalog_settings
 from integrations.engines.spark.client import SparkConnectClient, unavailable
-from integrations.engines.spark.frames import URI
-from integrations.engines.spark.loading import SparkLoading
+from integrations.engines.spark.ingestion_executor import IngestionExecutor
 from integrations.engines.spark.maintenance import optimize
-from integrations.engines.spark.opened_source import OpenedSource, open_source
-from integrations.engines.spark.session_pool import SessionPool
+from integrations.engines.spark.sessions import SparkSessions
 from integrations.engines.spark.settings import SparkServer
 from integrations.engines.spark.types import identifier
 from integrations.object_store.stores import ConfiguredObjectStores
@@ -56,18 +44,16 @@ class SparkEngine:
     def __init__(self, server: SparkServer, settings: EmbeddedEngineSettings, lake: EmbeddedEngine, stores: ConfiguredObjectStores) -> None:
         self._settings = settings
         self._lake = lake
-        self._stores = stores
         self._tables = Tables(settings)
-        self._threads = WorkerThreads(settings.concurrent_operations)
-        own = replace(server, session={**server.session, **catalog_settings(settings)})
-        self._pool: SessionPool[SparkConnectClient] = SessionPool(lambda: SparkConnectClient(own), size=settings.concurrent_operations)
+        self._sessions = SparkSessions(server, settings, stores)
+        self._threads = self._sessions.threads
+        self.streams = IngestionExecutor(self._sessions, self._tables)
         # Whoever wants to know how it is does not wait until it may be well again.
         self._probed = replace(server, tries=1, connect_seconds=3.0)
 
     async def close(self) -> None:
         """Wait for what is under way, and let the server forget our sessions."""
-        await self._threads.run(self._pool.close)
-        await self._threads.close()
+        await self._sessions.close()
         self._tables.close()
 
     async def version(self) -> str:
@@ -78,12 +64,11 @@ class SparkEngine:
         return (await self.preview(source, grants, format, objects, limit=0)).schema
 
     async def preview(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject], *, limit: int) -> Preview:
-        async with self._opened(source, grants, objects) as (opened, client):
-            return await self._threads.run_to_end(lambda: _preview(opened, format, limit), stop=client.interrupt)
+        return await self.streams.preview(source, grants, format, objects, limit=limit)
 
     async def load(self, batch: LoadBatch, guard: CommitGuard) -> BatchOutcome:
         objects = [file.object for file in batch.files]
-        async with self._opened(batch.source, batch.grants, objects) as (opened, client):
+        async with self._sessions.opened(batch.source, batch.grants, objects) as (opened, client):
             return await SparkBatchLoad(self._settings, self._tables, self._threads, batch, opened, client).run(guard)
 
     async def fence(
@@ -102,11 +87,11 @@ class SparkEngine:
         return await self._lake.remove_rows(destination, table_uuid=table_uuid, path_prefix=path_prefix, guard=guard)
 
     async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
-        async with self._client() as client:
+        async with self._sessions.client() as client:
             return await self._threads.run_to_end(lambda: self._drop(client, destination, table_uuid))
 
     async def optimize(self, destination: Destination) -> None:
-        async with self._client() as client:
+        async with self._sessions.client() as client:
             await self._threads.run_to_end(lambda: optimize(client, self._tables, destination), stop=client.interrupt)
 
     def _ask(self) -> str:
@@ -126,40 +111,3 @@ class SparkEngine:
         except PySparkException as error:
             raise TableUnavailableError(unavailable(error).message) from error
         return True
-
-    @asynccontextmanager
-    async def _client(self, key: object = None) -> AsyncIterator[SparkConnectClient]:
-        client = await self._threads.run(self._pool.get_client, key)
-        try:
-            yield client
-        except BaseException:
-            # Nobody knows what the session was in the middle of.
-            await asyncio.shield(self._threads.run(client.close))
-            raise
-        await asyncio.shield(self._threads.run(self._pool.return_client, client, key))
-
-    @asynccontextmanager
-    async def _opened(
-        self, source: Source, grants: Grants, objects: Sequence[StoredObject]
-    ) -> AsyncIterator[tuple[OpenedSource, SparkConnectClient]]:
-        store = self._stores.open(source, grants)
-        credential = await self._threads.run(self._stores.s3_credential, source, grants) if source.type is SourceType.S3 else None
-        folder = Path(await self._threads.run(tempfile.mkdtemp, dir=self._settings.staging_dir, prefix="spark-"))
-        try:
-            async with self._client(grants) as client:
-                yield await open_source(store, source, credential, objects, folder, client), client
-        finally:
-            await asyncio.shield(self._threads.run(shutil.rmtree, folder, ignore_errors=True))
-
-
-def _preview(opened: OpenedSource, format_: FormatSpec, limit: int) -> Preview:
-    loading = SparkLoading(opened.spark, format_, RowRules.of(Policies()))
-    try:
-        loading.read(opened.files, None)
-        if not any(file.failure is None for file in opened.files):
-            message = "; ".join(f"{file.path}: {file.failure}" for file in opened.files[:3]) or "there is no file to look at"
-            raise ValidationError.of("source", "path", message=message)
-        rows = loading.stored().orderBy(URI).drop(URI).limit(limit).toArrow().to_pylist() if limit and loading.rows else []
-    except PySparkException as error:
-        raise unavailable(error) from error
-    return Preview(table_schema(loading.target.columns), [{name: json_ready(value) for name, value in row.items()} for row in rows])

@@ -37,7 +37,8 @@ class Frame:
     """Rows of `files`: `URI`, `PLACE`, `RAW`, `PROBLEM` and what the columns are made of.
 
     `types` are the columns as read, `columns` the SQL of each; `is_null` is the pattern of what says that a row does not have it.
-    `cast` makes a column's SQL one of the table's types. `unit` is what a person would count the rows in.
+    `cast` makes a column's SQL one of the table's types. `unit` is what a person would count the rows in. `surplus` is the condition
+    that a row holds fields beyond the columns, where these are not all that there are.
     """
 
     rows: DataFrame
@@ -47,6 +48,7 @@ class Frame:
     cast: MakeCast
     is_null: str = "{} IS NULL"
     unit: str = "Line"
+    surplus: str | None = None
 
 
 class Frames(Protocol):

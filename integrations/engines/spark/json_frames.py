@@ -21,8 +21,8 @@ from integrations.engines.spark.casts import from_variant
 from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, SparkSource
 from integrations.engines.spark.types import from_variants, identifier, literal
 
-_ROW = "__autoloader_row"
-_PARSED = "__autoloader_parsed"
+ROW = "__autoloader_row"
+PARSED = "__autoloader_parsed"
 _FIELDS = "__autoloader_fields"
 _BOM = "\ufeff"
 _END = "the end of the line"
@@ -30,9 +30,9 @@ _END = "the end of the line"
 _HUGE = r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{300})"
 """What may be a number beyond a double's limits."""
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
-_PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
-_WHOLE_SQL = f"try_variant_get({_PARSED}, '$[1]', 'string') = '{_END}'"
-_FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
+PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
+WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
+FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class JsonFrames:
             for name, type_ in self._types[file.index].items():
                 types[name] = unify(types[name], type_) if name in types else type_
         struct = f"struct<{', '.join(f'{identifier(name)}: variant' for name in types)}>"
-        problem = f"CASE WHEN {_ROW} IS NULL OR NOT startswith(schema_of_variant({_ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
-        fields = f"try_variant_get({_ROW}, '$', {literal(struct)})"
+        problem = f"CASE WHEN {ROW} IS NULL OR NOT startswith(schema_of_variant({ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
+        fields = f"try_variant_get({ROW}, '$', {literal(struct)})"
         rows = rows.selectExpr(URI, PLACE, RAW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
         cast = _cast if any(file.index in self._huge for file in files) else _cast_finite
@@ -115,33 +115,33 @@ class JsonFrames:
         if numbered:
             rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", RAW)
         return (
-            rows.where(_FILLED_SQL)
-            .selectExpr("*", f"{_PARSED_SQL} AS {_PARSED}")
-            .selectExpr(URI, PLACE, RAW, f"CASE WHEN {_WHOLE_SQL} THEN variant_get({_PARSED}, '$[0]', 'variant') END AS {_ROW}")
+            rows.where(FILLED_SQL)
+            .selectExpr("*", f"{PARSED_SQL} AS {PARSED}")
+            .selectExpr(URI, PLACE, RAW, f"CASE WHEN {WHOLE_SQL} THEN variant_get({PARSED}, '$[0]', 'variant') END AS {ROW}")
         )
 
     def _elements(self, files: Sequence[LoadFile]) -> DataFrame:
         """The elements of each file's array; one row without a value for a file that is none."""
         read = self._source.read("text", files, wholetext="true")
-        elements = f"CASE WHEN {_WHOLE_SQL} THEN try_variant_get({_PARSED}, '$[0]', 'array<variant>') END"
+        elements = f"CASE WHEN {WHOLE_SQL} THEN try_variant_get({PARSED}, '$[0]', 'array<variant>') END"
         each = f"transform(coalesce({elements}, array(CAST(NULL AS VARIANT))), (e, n) -> struct(e, n))"
         return (
             read.selectExpr(f"_metadata.file_path AS {URI}", f"value AS {RAW}")
-            .where(_FILLED_SQL)
-            .selectExpr(URI, f"{_PARSED_SQL} AS {_PARSED}")
+            .where(FILLED_SQL)
+            .selectExpr(URI, f"{PARSED_SQL} AS {PARSED}")
             .selectExpr(URI, f"explode({each}) AS element")
-            .selectExpr(URI, f"CAST(element.n + 1 AS BIGINT) AS {PLACE}", f"to_json(element.e) AS {RAW}", f"element.e AS {_ROW}")
+            .selectExpr(URI, f"CAST(element.n + 1 AS BIGINT) AS {PLACE}", f"to_json(element.e) AS {RAW}", f"element.e AS {ROW}")
         )
 
     def _look(self, rows: DataFrame, *, numbered: bool = False) -> dict[int, _Survey]:
-        bad = f"({_ROW} IS NULL)"
+        bad = f"({ROW} IS NULL)"
         surveyed = rows.groupBy(URI).agg(*_columns(bad, numbered=numbered)).toArrow().to_pylist()
         mixed = [row for row in surveyed if row["type"] is not None and not row["type"].startswith("OBJECT<")]
         if mixed:
             # Some rows are JSON and no objects.
-            kept = f"{_ROW} IS NOT NULL AND startswith(schema_of_variant({_ROW}), 'OBJECT<')"
+            kept = f"{ROW} IS NOT NULL AND startswith(schema_of_variant({ROW}), 'OBJECT<')"
             uris = ", ".join(literal(row[URI]) for row in mixed)
-            strict = rows.where(f"{URI} IN ({uris})").selectExpr(URI, PLACE, RAW, f"CASE WHEN {kept} THEN {_ROW} END AS {_ROW}")
+            strict = rows.where(f"{URI} IN ({uris})").selectExpr(URI, PLACE, RAW, f"CASE WHEN {kept} THEN {ROW} END AS {ROW}")
             again = {row[URI]: row for row in strict.groupBy(URI).agg(*_columns(bad, numbered=numbered)).toArrow().to_pylist()}
             surveyed = [again.get(row[URI], row) for row in surveyed]
         return {self._source.index_of(row[URI]): _survey(row) for row in surveyed}
@@ -196,7 +196,7 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
             "huge": f"count_if({RAW} RLIKE {literal(_HUGE)})",
             "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
             "bytes": f"sum(octet_length({RAW}) + 1)",
-            "type": f"schema_of_variant_agg({_ROW})",
+            "type": f"schema_of_variant_agg({ROW})",
             "names": f"json_object_keys(min_by({RAW}, {PLACE}) FILTER (WHERE NOT {bad}))",
             "opens_array": f"startswith(ltrim(min_by({RAW}, {PLACE})), '[')",
         }.items()

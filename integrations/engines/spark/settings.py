@@ -17,8 +17,13 @@ SESSION_SETTINGS: Mapping[str, str] = {
     # A file that cannot be read, or has gone, is an error and not a silence.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
+    # A stream that a lost worker has left running is stopped before the same one is started again.
+    "spark.sql.streaming.stopActiveRunOnRestart": "true",
 }
 """Of each session, whatever the server's own are."""
+
+
+_OF_DATABRICKS = (".databricks.com", ".azuredatabricks.net")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +41,9 @@ class SparkServer:
     request_seconds: float = 120.0
     tries: int = 3
     backoff_seconds: float = 0.5
+
+    @property
+    def is_databricks(self) -> bool:
+        """By its host's name, or by a cluster's id among the URL's parameters."""
+        host, _, parameters = self.url.removeprefix("sc://").partition("/")
+        return host.partition(":")[0].endswith(_OF_DATABRICKS) or "x-databricks-" in parameters

@@ -50,6 +50,8 @@ def _typed(frame: Frame, target: TargetColumns, rules: RowRules) -> _Typed:
         if cast.surplus:
             surplus.append(cast.surplus)
             names.append(f"CASE WHEN {cast.surplus} THEN {literal(name)} END")
+    if frame.surplus:
+        surplus.append(frame.surplus)
     if rules.evolution is SchemaEvolution.IGNORE:
         surplus = []
     elif rules.evolution is SchemaEvolution.ADD_NEW_COLUMNS and surplus:

@@ -204,11 +204,18 @@ SILENT: Mapping[str, frozenset[str]] = {
     "they read": frozenset(
         {
             *("ingestions.get_by_id", "ingestions.get_by_tenant", "ingestions.get_active_ingestions", "ingestions.get_table"),
+            "ingestions.get_by_files",
             *("runs.get_by_id", "runs.get_scheduled", "runs.get_runs_by_ingestion", "batches.get_by_id", "schema_versions.latest"),
             *("runs.get_active", "runs.hold_running", "runs.get_by_flow_run", "files.count_by_status", "batches.get_abandoned"),
             *("files.get_known_paths", "files.get_by_path_order", "files.get_replaced", "files.get_earlier_versions"),
             "files.rows_of_earlier_versions",
-            *("files.count_pending", "files.get_by_path", "files.get_processed_file_paths", "files.get_processed_files"),
+            *(
+                "files.any_waiting",
+                "files.count_pending",
+                "files.get_by_path",
+                "files.get_processed_file_paths",
+                "files.get_processed_files",
+            ),
             *("files.get_failed_files", "files.get_stale_processing_files", "files.batch_files", "api_keys.get_by_id"),
             *("api_keys.hold_admins", "webhooks.get_by_id", "webhooks.get_outgoing"),
             *("schema_changes.get_by_id", "schema_changes.get_open", "schema_changes.get_decided"),
@@ -232,11 +239,15 @@ SILENT: Mapping[str, frozenset[str]] = {
     "who works on what is nobody's news": frozenset(
         {
             *("runs.renew_lease", "runs.set_flow_run", "files.claim", "files.lock_file_for_processing", "files.release"),
+            "files.claim_paths",
             *("batches.open", "batches.renew_lease", "batches.take_over", "batches.commit", "batches.release"),
         }
     ),
     "webhooks are told, and of what is told already": frozenset(
         {"ingestions.take_lateness", "webhooks.enqueue", "webhooks.record_attempt", "webhooks.requeue"}
+    ),
+    "how a queue stands is looked at every few seconds, and listed is what a run or an update has told of": frozenset(
+        {"ingestions.set_event_queue", "ingestions.set_last_listed"}
     ),
     "they are not about an ingestion": frozenset(
         {

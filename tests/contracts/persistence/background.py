@@ -14,7 +14,7 @@ from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import RunStatus
 from domain.tenants import Grants, Principal, Role
 from tests.contracts.persistence.world import World
-from tests.factories import NOW, a_tenant
+from tests.factories import NOW, a_notified_source, a_tenant
 
 
 class IdempotencyContract:
@@ -176,6 +176,19 @@ class DirectoryContract:
         others = await due(-20, tenant=world.other)
         assert await world.directory.due_ingestions(NOW, 10) == [others, earlier, now]
         assert await world.directory.due_ingestions(NOW, 1) == [others]
+
+    async def test_active_ingestions_with_a_queue_by_id_a_page_at_a_time(self, world: World) -> None:
+        active = {"status": IngestionStatus.ACTIVE}
+        listening = [
+            await world.ingestion(tenant, source=a_notified_source(f"queue {number}"), **active)
+            for number, tenant in enumerate((world.tenant, world.other, world.tenant))
+        ]
+        await world.ingestion(**active)
+        await world.ingestion(source=a_notified_source("paused"), status=IngestionStatus.PAUSED)
+        listening.sort(key=lambda ingestion: ingestion.id)
+        assert await world.directory.listening_ingestions(10) == listening
+        assert await world.directory.listening_ingestions(2) == listening[:2]
+        assert await world.directory.listening_ingestions(2, after=listening[1].id) == listening[2:]
 
     async def test_all_ingestions_by_id_a_page_at_a_time(self, world: World) -> None:
         made = [await world.ingestion(), await world.ingestion(tenant=world.other), await world.ingestion()]

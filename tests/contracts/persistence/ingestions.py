@@ -14,6 +14,7 @@ from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import (
     BadRowPolicy,
     ColumnHint,
+    EventQueueState,
     FormatSpec,
     FormatType,
     Ingestion,
@@ -25,7 +26,7 @@ from domain.ledger.entities import Batch, ProcessedFile
 from domain.runs.entities import Run
 from domain.states import INGESTION
 from tests.contracts.persistence.world import World
-from tests.factories import NOW, a_destination, a_schedule, a_schema_version, a_source, an_ingestion, loaded
+from tests.factories import NOW, a_destination, a_notified_source, a_schedule, a_schema_version, a_source, an_ingestion, loaded
 
 
 class IngestionRepositoryContract:
@@ -48,6 +49,40 @@ class IngestionRepositoryContract:
             assert await tx.ingestions.create(ingestion) == ingestion
         async with world.begin() as tx:
             assert await tx.ingestions.get_by_id(ingestion.id) == ingestion
+
+    async def test_a_queue_belongs_to_one_ingestion_among_all_tenants(self, world: World) -> None:
+        first = await world.ingestion(source=a_notified_source("one"))
+        second = await world.ingestion(world.other, source=a_notified_source("two"))
+        with pytest.raises(ConflictError) as caught:
+            await world.ingestion(world.other, source=a_notified_source("one"))
+        assert (caught.value.reason, caught.value.message) == (ConflictReason.QUEUE_TAKEN, "the queue belongs to an ingestion")
+        with pytest.raises(ConflictError) as caught:
+            async with world.begin(world.other) as tx:
+                await tx.ingestions.update(replace(second, source=first.source))
+        assert caught.value.reason is ConflictReason.QUEUE_TAKEN
+        async with world.begin() as tx:
+            await tx.ingestions.update(replace(first, source=a_source()))
+        async with world.begin(world.other) as tx:
+            assert (await tx.ingestions.update(replace(second, source=first.source))).source == first.source
+
+    async def test_looks_are_remembered_and_are_nobodys_change(self, world: World) -> None:
+        ingestion = await world.ingestion(source=a_notified_source())
+        state = EventQueueState(NOW, waiting=1, hidden=2, dead_letters=3, problem="why")
+        async with world.begin() as tx:
+            await tx.ingestions.set_last_listed(ingestion.id, NOW)
+            await tx.ingestions.set_event_queue(ingestion.id, state)
+        seen = replace(ingestion, last_listed_at=NOW, event_queue=state)
+        async with world.begin() as tx:
+            assert await tx.ingestions.get_by_id(ingestion.id) == seen
+            changed = await tx.ingestions.update(replace(ingestion, name="other"))
+            assert (changed.last_listed_at, changed.event_queue) == (NOW, state), "an update leaves them alone"
+            reset = await tx.ingestions.begin_reset(ingestion.id, Reset(uuid4()), generation=1, checkpoint_path="x")
+            assert (reset.last_listed_at, reset.event_queue) == (None, state)
+            await tx.ingestions.set_last_listed(ingestion.id, NOW)
+            await tx.ingestions.set_last_listed(ingestion.id, None)
+            found = await tx.ingestions.get_by_id(ingestion.id)
+            assert found is not None
+            assert found.last_listed_at is None
 
     async def test_the_owner_is_the_one_whose_transaction_it_is(self, world: World) -> None:
         async with world.begin() as tx:

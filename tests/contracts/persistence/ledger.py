@@ -175,8 +175,32 @@ class ClaimContract:
             assert await tx.files.lock_file_for_processing(batch, file.stored_object) is None
         assert await world.files(ingestion) == [file]
 
+    async def test_paths_are_claimed_as_far_as_they_wait(self, world: World) -> None:
+        ingestion, other = await world.ingestion(), await world.ingestion()
+        waiting = await _file_in(world, ingestion, FileStatus.PENDING)
+        done = await _file_in(world, ingestion, FileStatus.SUCCESS)
+        kept = await _file_in(world, ingestion, FileStatus.PENDING)
+        same_path = a_stored_object(waiting.path)
+        async with world.begin() as tx:
+            await tx.files.record_discovered(other.id, [same_path])
+        batch = await world.open_batch(ingestion)
+        async with world.begin() as tx:
+            taken = await tx.files.claim_paths(batch, [waiting.path, done.path, BUCKET + "unknown"])
+        assert taken == [claimed(waiting)]
+        now, *others = await world.files(ingestion)
+        assert (now.id, now.status, now.batch_id, now.run_id) == (waiting.id, FileStatus.PROCESSING, batch.id, batch.run_id)
+        assert others == [done, kept]
+        assert [file.status for file in await world.files(other)] == [FileStatus.PENDING]
+
 
 class LookupContract:
+    async def test_ingestions_are_found_by_their_files(self, world: World) -> None:
+        first, second, third = sorted([await world.ingestion() for _ in range(3)], key=lambda ingestion: ingestion.id)
+        files = [await _file_in(world, ingestion, FileStatus.PENDING) for ingestion in (second, first, first, third)]
+        async with world.begin() as tx:
+            assert [i.id for i in await tx.ingestions.get_by_files([file.id for file in files[:3]])] == [first.id, second.id]
+            assert await tx.ingestions.get_by_files([]) == []
+
     async def test_a_file_is_found_by_its_path(self, world: World) -> None:
         ingestion, other = await world.ingestion(), await world.ingestion()
         await world.discover(ingestion, 2)
@@ -427,8 +451,11 @@ class MarkContract:
         later = await _file_in(world, ingestion, FileStatus.FAILED, retry_base_seconds=600)
         due = await _file_in(world, ingestion, FileStatus.FAILED, retry_base_seconds=0)
         async with world.begin() as tx:
+            assert not await tx.files.any_waiting(ingestion.id, max_retries=1)
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=1) == 0
+            assert await tx.files.any_waiting(ingestion.id, max_retries=2)
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 1
+            assert await tx.files.any_waiting(ingestion.id, max_retries=1), "it is PENDING"
             assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 0
         requeued = replace(due, status=FileStatus.PENDING, next_retry_at=None)
         assert await world.files(ingestion) == [used_up, later, requeued]

@@ -16,7 +16,7 @@ from uuid import uuid4
 from domain import relations
 from domain.access.entities import ApiKey
 from domain.errors import ConflictError, NotFoundError
-from domain.ingestions.entities import ChangedFilePolicy, Ingestion, IngestionStatus, Policies, Reset
+from domain.ingestions.entities import ChangedFilePolicy, EventQueueState, Ingestion, IngestionStatus, Policies, Reset
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.notifications.entities import DeliveryStatus, Webhook, WebhookDelivery
 from domain.ports.reader import Reader, Window
@@ -92,6 +92,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "ingestions.get_by_id": (lambda tx, v: tx.ingestions.get_by_id(v.ingestion.id, for_update=True), None),
     "ingestions.get_by_tenant": (lambda tx, v: tx.ingestions.get_by_tenant(limit=10), []),
     "ingestions.get_active_ingestions": (lambda tx, v: tx.ingestions.get_active_ingestions(), []),
+    "ingestions.get_by_files": (lambda tx, v: tx.ingestions.get_by_files([v.done.id, v.waiting.id]), []),
     "ingestions.update": (lambda tx, v: tx.ingestions.update(replace(v.ingestion, name="mine")), ConflictError),
     "ingestions.update_status": (
         lambda tx, v: tx.ingestions.update_status(v.ingestion.id, IngestionStatus.PAUSED, next_due_at=NOW),
@@ -104,6 +105,8 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         lambda tx, v: tx.ingestions.update_last_run(v.ingestion.id, v.run.id, NOW, consecutive_failures=9),
         _NOTHING,
     ),
+    "ingestions.set_last_listed": (lambda tx, v: tx.ingestions.set_last_listed(v.ingestion.id, NOW), _NOTHING),
+    "ingestions.set_event_queue": (lambda tx, v: tx.ingestions.set_event_queue(v.ingestion.id, EventQueueState(NOW)), _NOTHING),
     "ingestions.set_table": (lambda tx, v: tx.ingestions.set_table(v.ingestion.id, uuid4()), _NOTHING),
     "ingestions.get_table": (lambda tx, v: tx.ingestions.get_table(v.ingestion.id), None),
     "ingestions.begin_reset": (
@@ -128,6 +131,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
         Discovered(),
     ),
     "files.requeue_due_failures": (lambda tx, v: tx.files.requeue_due_failures(v.ingestion.id, max_retries=100), 0),
+    "files.any_waiting": (lambda tx, v: tx.files.any_waiting(v.ingestion.id, max_retries=100), False),
     "files.assign_unloaded": (lambda tx, v: tx.files.assign_unloaded(v.ingestion.id, of_run=v.run.id, to_run=uuid4()), 0),
     "files.get_known_paths": (lambda tx, v: tx.files.get_known_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_by_path_order": (lambda tx, v: tx.files.get_by_path_order(v.ingestion.id, after=None, limit=10), []),
@@ -140,6 +144,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "files.skip": (lambda tx, v: tx.files.skip(FileSelection(ingestion_id=v.ingestion.id), reason="mine"), 0),
     "files.count_pending": (lambda tx, v: tx.files.count_pending(v.ingestion.id, at_most=10), 0),
     "files.claim": (lambda tx, v: tx.files.claim(v.batch, max_files=10, max_bytes=2**40), []),
+    "files.claim_paths": (lambda tx, v: tx.files.claim_paths(v.batch, [v.waiting.path]), []),
     "files.lock_file_for_processing": (lambda tx, v: tx.files.lock_file_for_processing(v.batch, v.waiting.stored_object), None),
     "files.get_processed_file_paths": (lambda tx, v: tx.files.get_processed_file_paths(v.ingestion.id, [v.done.path]), set()),
     "files.get_processed_files": (lambda tx, v: tx.files.get_processed_files(v.ingestion.id, status=list(FileStatus), limit=10), []),

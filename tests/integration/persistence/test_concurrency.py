@@ -238,7 +238,7 @@ class TestNobodyWaitsForEver:
 def _ending_pipeline(world: World) -> RunPipeline:
     """One that can end runs, and no more than that."""
     nothing: Any = None
-    return RunPipeline(world.unit_of_work, world.directory, nothing, nothing, nothing, nothing, SystemClock(), PipelineSettings())
+    return RunPipeline(world.unit_of_work, world.directory, nothing, nothing, nothing, nothing, nothing, SystemClock(), PipelineSettings())
 
 
 async def _until_somebody_waits(database: AsyncEngine) -> None:

@@ -15,7 +15,8 @@ from domain.ingestions.entities import ChangedFilePolicy, Ingestion
 from domain.ports.reader import Window
 from domain.ports.unit_of_work import UnitOfWork
 from domain.relations import INGESTION_FILES, INGESTION_RUNS, RUNS, ProcessedFileFilter, Relation, RunFilter
-from domain.runs.entities import RunStatus
+from domain.runs.entities import RunLimits, RunStatus
+from persistence.directory import SqlDirectory
 from persistence.reader import SqlReader
 from persistence.unit_of_work import SqlUnitOfWorkFactory
 from tests.contracts.persistence.world import World
@@ -163,6 +164,21 @@ async def test_the_few_runs_that_failed_are_found_without_reading_the_others(
     assert len(page.edges) == 10
     (plan,) = await explain(database, sent)
     assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in nodes(plan)) <= ROWS // 1000
+
+
+async def test_taking_runs_reads_none_that_has_ended(world: World, database: AsyncEngine) -> None:
+    ingestion = await world.ingestion()
+    async with database.connect() as connection:
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        await autocommit.execute(_FILL_RUNS, {"tenant": ingestion.tenant_id, "ingestion": ingestion.id, "rows": ROWS})
+        await autocommit.execute(text("VACUUM ANALYZE runs"))
+    for _ in range(3):
+        await world.run(await world.ingestion())
+    with sent_to(database) as sent:
+        assert len(await SqlDirectory(database).take_runs(2, RunLimits(per_tenant=9), lease_seconds=60)) == 2
+    plans = await explain(database, [statement for statement in sent if "row_number" in statement[0]])
+    assert len(plans) == 1
+    assert max(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for plan in plans for node in nodes(plan)) <= 3
 
 
 @pytest.mark.scenario(138)

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-import httpx
 import pytest
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
-from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from autoloader.application import background_work, open_application
-from autoloader.local_key import ensure_local_key
 from autoloader.orchestration import prefect_worker
-from autoloader.settings import Settings
 from domain.ingestions.entities import IngestionStatus
-from graphql_api.app import create_app
 from graphql_api.relay.ids import decode_any_id
-from tests.fixtures.api import Client
 from tests.fixtures.application import Running
 from tests.fixtures.prefect_server import Prefect
 from tests.integration.graphql_api.documents import CHANGE_STATUS, RUN
@@ -41,27 +32,6 @@ DELETE = "mutation ($id: ID!) { deleteIngestion(input: { id: $id }) { __typename
 FLOW_RUN = "query ($id: ID!) { run(id: $id) { status trigger dueAt flowRunId rowsWritten ingestion { nextDueAt } } }"
 RUNS = "query ($id: ID!) { ingestion(id: $id) { nextDueAt runs(first: 5) { nodes { status trigger dueAt flowRunId rowsWritten } } } }"
 YEARLY = {"cron": "0 0 1 1 *", "timezone": "Europe/Berlin"}
-
-
-@pytest.fixture
-async def orchestrated(prefect: Prefect, database_url: str, database: AsyncEngine, tmp_path: Path) -> AsyncIterator[Running]:
-    """The application with its background work; nothing executes flow runs."""
-    landing = tmp_path / "landing"
-    landing.mkdir()
-    settings = Settings(
-        home=tmp_path / "home",
-        database_url=database_url,
-        local_roots=(landing,),
-        prefect_api_url=prefect.connection.api_url,
-        prefect_auth_string=SecretStr(prefect.connection.auth_string or ""),
-        prefect_work_pool=prefect.work_pool,
-        drain_seconds=0,
-    )
-    async with open_application(settings, database_url) as application, background_work(application):
-        key = await ensure_local_key(application)
-        app = create_app(application.services, ready=application.ready)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as http:
-            yield Running(application, Client(http, await application.ensure_local_tenant(), key), landing, database)
 
 
 async def soon(look: Callable[[], Awaitable[T]], good: Callable[[T], bool]) -> T:
@@ -164,10 +134,8 @@ async def test_what_prefects_schedule_fires_is_a_run_of_its_moment(orchestrated:
     due = datetime.now(UTC).replace(second=0, microsecond=0)
     once_a_year = {"cron": f"{due.minute} {due.hour} {due.day} {due.month} *", "timezone": "UTC"}
     id = await orchestrated.create("orders", schedule=once_a_year, activate=True)
-    deployment = await deployed(prefect, id)
-    # What Prefect's scheduler does by itself, sooner or later: it lays out the flow runs of a stretch of time.
-    around = {"start_time": str(due - timedelta(seconds=1)), "end_time": str(due + timedelta(seconds=1)), "min_runs": 1, "max_runs": 1}
-    await prefect.client.request("POST", f"/deployments/{deployment.id}/schedule", json=around)
+    await deployed(prefect, id)
+    await prefect.lay_out(uuid_of(id), due)
 
     async def look() -> list[dict[str, Any]]:
         ingestion = (await orchestrated.client.data(RUNS, {"id": id}))["ingestion"]

@@ -6,34 +6,38 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from autoloader.application import background_work, open_application
-from autoloader.local_key import ensure_local_key
 from autoloader.settings import Settings
 from autoloader.spark.server import SparkFacts
-from graphql_api.app import create_app
 from tests.contracts.engine_contract import lines
-from tests.fixtures.api import Client
-from tests.fixtures.application import Running
+from tests.fixtures.application import Running, open_running
+from tests.integration.graphql_api.test_refresh import REFRESH
 
 DELETE = """
 mutation ($input: DeleteIngestionInput!) {
   deleteIngestion(input: $input) { ... on Ingestion { id status } ... on Error { code message } }
 }
 """
+FILES = """
+query ($id: ID!) {
+  ingestion(id: $id) {
+    generation stats { filesAbsentByRefresh }
+    files { totalCount nodes { id path status rows generation processedAt snapshotId attempts { nodes { outcome rows run { id } } } } }
+  }
+}
+"""
 SYSTEM = "{ system { components { name status version message } } }"
 
 
 @pytest.fixture
-async def running(database_url: str, database: AsyncEngine, tmp_path: Path, spark_server: SparkFacts) -> AsyncIterator[Running]:
-    landing = tmp_path / "landing"
-    landing.mkdir()
+async def running(
+    database_url: str, database: AsyncEngine, landing: Path, tmp_path: Path, spark_server: SparkFacts
+) -> AsyncIterator[Running]:
     settings = Settings(
         home=tmp_path / "home",
         database_url=SecretStr(database_url),
@@ -41,11 +45,8 @@ async def running(database_url: str, database: AsyncEngine, tmp_path: Path, spar
         spark_connect_url=spark_server.url,
         spark_token=SecretStr(spark_server.token),
     )
-    async with open_application(settings, database_url) as application, background_work(application):
-        key = await ensure_local_key(application)
-        app = create_app(application.services, ready=application.ready)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as http:
-            yield Running(application, Client(http, await application.ensure_local_tenant(), key), landing, database, patience_seconds=200)
+    async with open_running(settings, database, landing, patience_seconds=200) as running:
+        yield running
 
 
 @pytest.mark.scenario(11, 28, 49, 114, 117)
@@ -75,6 +76,31 @@ async def test_files_are_loaded_by_spark_and_the_table_goes_with_its_ingestion(r
     with pytest.raises(NoSuchTableError):
         await running.table("events")
     assert list((tmp_path / "home" / "warehouse").rglob("*.parquet")) == []
+
+
+@pytest.mark.scenario(21)
+async def test_a_new_only_refresh_drops_the_table_and_keeps_the_history_of_its_files(running: Running) -> None:
+    (running.landing / "a.json").write_text(lines({"id": 1}))
+    id = await running.create("events", execution={"engine": "SPARK"})
+    assert (await running.run(id))["rowsWritten"] == 1
+    known = (await running.client.data(FILES, {"id": id}))["ingestion"]
+    assert (known["files"]["totalCount"], known["stats"]["filesAbsentByRefresh"]) == (1, 0)
+
+    input = {"ingestionId": id, "mode": "NEW_ONLY", "confirm": True, "autoRun": False}
+    dropping = (await running.client.data(REFRESH, {"input": input}))["refreshIngestion"]["run"]
+    assert dropping["refresh"] == {"mode": "NEW_ONLY", "load": False}
+    assert (await running.ended(dropping["id"]))["status"] == "SUCCESS"
+
+    with pytest.raises(NoSuchTableError):
+        await running.table("events")
+    kept = (await running.client.data(FILES, {"id": id}))["ingestion"]
+    assert (kept["generation"], kept["files"]) == (2, known["files"])
+    assert kept["stats"]["filesAbsentByRefresh"] == 1
+    # What was loaded before stays out of the new table.
+    (running.landing / "b.json").write_text(lines({"id": 2}))
+    run = await running.run(id)
+    assert (run["status"], run["filesDiscovered"], run["rowsWritten"]) == ("SUCCESS", 1, 1)
+    assert (await running.table("events")).column("id").to_pylist() == [2]
 
 
 async def test_spark_is_among_the_components(running: Running) -> None:

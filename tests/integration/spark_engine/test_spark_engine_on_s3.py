@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,9 +11,10 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from autoloader.spark.server import SparkFacts
-from domain.ingestions.entities import Destination, FormatSpec, FormatType, Policies, Source, SourceType
-from domain.ports.engine import BatchFile, FileOutcome, LoadBatch, OutcomeStatus
+from domain.ingestions.entities import BadRowPolicy, Destination, FormatSpec, FormatType, Policies, Source, SourceType
+from domain.ports.engine import BatchFile, FileOutcome, LoadBatch, OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import StoredObject
+from domain.ports.streaming import StreamMetrics, StreamOrder
 from domain.tenants import Grants
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.engines.spark.engine import SparkEngine
@@ -43,9 +44,27 @@ class World:
     async def load(self, credential: str = "owner", objects: list[StoredObject] | None = None) -> dict[str, FileOutcome]:
         files = [BatchFile(number, stored) for number, stored in enumerate(objects or await self.listed())]
         source, grants = self.source(credential), Grants(credentials=(credential,))
-        batch = LoadBatch(uuid4(), 1, uuid4(), source, grants, FormatSpec(FormatType.JSON), DESTINATION, Policies(), files)
+        batch = LoadBatch(uuid4(), 1, uuid4(), None, source, grants, FormatSpec(FormatType.JSON), DESTINATION, Policies(), files)
         outcome = await self.engine.load(batch, open_guard)
         return {file.object.path.rpartition("/landing/")[2]: told for file, told in zip(files, outcome.files, strict=True)}
+
+    async def stream(self, checkpoint: Path, credential: str = "owner", *, samples: bool = True) -> StreamMetrics:
+        order = StreamOrder(
+            run_id=uuid4(),
+            source=replace(self.source(credential), glob="**/*.json"),
+            grants=Grants(credentials=(credential,)),
+            format=FormatSpec(FormatType.JSON, {"layout": "LINES"}),
+            destination=DESTINATION,
+            policies=Policies(bad_rows=BadRowPolicy.RESCUE),
+            checkpoint=f"file://{checkpoint}",
+            samples=await self.listed() if samples else (),
+            max_files=100,
+        )
+
+        async def committed() -> None:
+            return None
+
+        return await self.engine.streams.execute(order, committed)
 
     def rows(self) -> list[tuple[str, int]]:
         found = self.catalog.load_table(("lake", "events")).scan().to_arrow().to_pylist()
@@ -118,4 +137,27 @@ async def test_an_object_that_is_not_the_listed_one_is_left_out(world: World) ->
         "b.json": (OutcomeStatus.FAILED, True),
         "c.json": (OutcomeStatus.FAILED, False),
     }
+    assert world.rows() == [("a.json", 1)]
+
+
+async def test_objects_are_streamed_by_their_names_as_they_are(world: World, tmp_path: Path) -> None:
+    names = ["a.json", "with space%20+.json", "b[1]*{x}?.json", "dt=2024-01-01/é.json"]
+    for number, name in enumerate(names):
+        world.bucket.put(f"landing/{name}", lines({"id": number}).encode())
+    world.bucket.put("landing/other.txt", b"no")
+
+    metrics = await world.stream(tmp_path / "checkpoint")
+
+    assert (metrics.rows, metrics.files) == (4, 4)
+    assert world.rows() == sorted((name, number) for number, name in enumerate(names))
+    assert await world.stream(tmp_path / "checkpoint") == StreamMetrics()
+
+
+async def test_a_stream_does_not_read_with_another_ones_keys(world: World, tmp_path: Path) -> None:
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    await world.stream(tmp_path / "owners")
+
+    with pytest.raises(TableUnavailableError, match=r"^Spark failed "):
+        await world.stream(tmp_path / "strangers", "stranger", samples=False)
+
     assert world.rows() == [("a.json", 1)]

@@ -200,7 +200,7 @@ class ExactlyOnce(RuleBasedStateMachine):
                 await self._end_runs(tx)
                 run = await tx.runs.create(a_run(ingestion_id=self.ingestion.id, trigger=RunTrigger.REFRESH, refresh=Refresh(mode)))
                 run = await tx.runs.update_status(run.id, RunStatus.RUNNING, at=NOW, lease_seconds=60)
-            await self.bench.pipeline.prepare(run, self.ingestion)
+            await self.bench.pipeline.prepare(run, self.ingestion, self.bench.tenant.grants)
 
         self.do(prepare())
         # A table that a lost worker has made, and nobody has marked anything in, may stay; it is empty.

@@ -13,7 +13,7 @@ from domain.ledger.explanation import ExplainRequest, ExplanationService, FileEx
 from domain.ports.repositories import FileSelection
 from domain.runs.entities import RunStatus, RunTrigger
 from tests.contracts.persistence.world import World, make_world
-from tests.factories import BUCKET, NOW, a_principal, a_schedule, a_source, a_stored_object, failed, loaded, skipped
+from tests.factories import BUCKET, NOW, a_notified_source, a_principal, a_schedule, a_source, a_stored_object, failed, loaded, skipped
 from tests.fakes.clock import FakeClock
 from tests.fakes.database import FakeDatabase
 from tests.fakes.directory import FakeDirectory
@@ -241,3 +241,17 @@ async def test_a_new_version_says_what_is_there_meanwhile(desk: Desk, policy: Ch
         await tx.files.skip(FileSelection(ingestion_id=ingestion.id), reason="not this one")
     explained = await desk.explain(ingestion)
     assert explained.explanation == "it was left out: not this one; the 3 rows of earlier versions stay in the table"
+
+
+async def test_what_no_notification_has_told_of(desk: Desk) -> None:
+    source = a_notified_source(list_every_seconds=3_600)
+    ingestion = await desk.world.ingestion(source=source, status=IngestionStatus.ACTIVE)
+    async with desk.world.begin() as tx:
+        await tx.ingestions.set_last_listed(ingestion.id, NOW)
+    desk.stores.put(PATH, b"{}")
+    brings = "its notification brings it, or else the listing that is due at 2026-03-02T13:00:00+00:00"
+    waits = "the next run loads it, which begins by itself"
+    said = f"no notification of it has been received since the last listing; {brings}; {waits}"
+    assert await desk.said(ingestion) == (FileState.NOT_LISTED_YET, said)
+    await desk.world.discover(ingestion, [desk.stores.objects[PATH]])
+    assert await desk.said(ingestion) == (FileState.WAITING, waits)

@@ -107,6 +107,19 @@ class TestCreate:
         assert len(await service.list_ingestions(me)) == len(await outbox(bench)) == 1
         assert (await create(service, me, idempotency_key="k")).name != "orders"
 
+    async def test_the_queue_has_to_answer_and_to_be_free(self, service: IngestionService, me: Principal, bench: Workbench) -> None:
+        source = {"path": BUCKET, "discovery": "EVENTS", "queue": "notifications"}
+        with pytest.raises(ValidationError) as caught:
+            await create(service, me, source=source)
+        assert caught.value.fields == (FieldError(("source", "queue"), "there is no queue notifications"),)
+        await _assert_nothing_stored(service, me, bench)
+        bench.event_queue()
+        created = await create(service, me, source=source)
+        assert (created.source.queue_id, created.last_listed_at, created.event_queue) == ("fake notifications", None, None)
+        with pytest.raises(ConflictError) as taken:
+            await create(service, me, source=source)
+        assert taken.value.reason is ConflictReason.QUEUE_TAKEN
+
     async def test_a_request_that_comes_again_is_answered_and_not_repeated(self, service: IngestionService, me: Principal) -> None:
         input = IngestionCreate.parse(a_create_input(idempotency_key="k"))
         created = await asyncio.gather(*(service.create_ingestion(me, input) for _ in range(20)))
@@ -125,6 +138,22 @@ class TestUpdate:
         assert (changed.name, changed.policies.timeout_seconds, changed.version) == ("renamed", 60, 2)
         assert (changed.source, changed.format, changed.destination) == (created.source, created.format, created.destination)
         assert await outbox(bench) == [(Topic.INGESTION, Subject(bench.tenant.id, created.id))]
+
+    async def test_another_source_is_listed_by_the_next_run(self, service: IngestionService, me: Principal, bench: Workbench) -> None:
+        bench.event_queue()
+        bench.stores.credentials = ["other"]
+        created = await create(service, me, source={"path": BUCKET, "discovery": "EVENTS", "queue": "notifications"})
+
+        async def listed_after(**fields: Any) -> bool:
+            async with bench.unit_of_work(bench.tenant.id) as tx:
+                await tx.ingestions.set_last_listed(created.id, NOW)
+            changed = await update(service, me, created, **fields)
+            assert changed.source.queue_id == "fake notifications"
+            return changed.last_listed_at is None
+
+        assert not await listed_after(name="renamed")
+        assert await listed_after(glob="*.json")
+        assert await listed_after(credential="other")
 
     async def test_spark_asks_nobody_about_schema_changes(self, bench: Workbench, me: Principal) -> None:
         """Neither from the beginning nor later: files would be loaded, or refused, without anybody having been asked."""

@@ -14,6 +14,7 @@ from domain.ingestions.entities import (
     BadRowPolicy,
     ColumnHint,
     Destination,
+    DiscoveryMode,
     Execution,
     FormatSpec,
     FormatType,
@@ -22,9 +23,9 @@ from domain.ingestions.entities import (
     Source,
     SourceType,
 )
-from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, PoliciesInput
+from domain.ingestions.inputs import LIST_EVERY_SECONDS, IngestionCreate, IngestionUpdate, PoliciesInput
 from domain.runs.service import RunRequest
-from tests.factories import a_create_input, a_source
+from tests.factories import a_create_input, a_notified_source, a_source
 
 S3 = {"type": "S3", "path": "s3://landing/events/"}
 LAKE = {"database": "lake", "table": "events"}
@@ -115,6 +116,31 @@ class TestCreate:
         errors = wrong(IngestionCreate, a_create_input(source={"type": type, "path": "s3://landing/"}))
         assert errors == {("source", "type"): f"{type} sources are not supported yet; S3 and LOCAL are"}
 
+    def test_a_source_that_is_listened_to(self) -> None:
+        given = {**S3, "discovery": "EVENTS", "queue": "landing-events_1"}
+        source = IngestionCreate.parse(a_create_input(source=given)).source.to_source()
+        assert (source.discovery, source.queue, source.queue_id) == (DiscoveryMode.EVENTS, "landing-events_1", None)
+        assert source.list_every_seconds == LIST_EVERY_SECONDS
+        often = IngestionCreate.parse(a_create_input(source=given | {"list_every_seconds": 60})).source.to_source()
+        assert often.list_every_seconds == 60
+
+    @pytest.mark.parametrize(
+        "queue",
+        [None, "", " ", "a b", "q/x", "q.fifo", "ü", "x" * 81, "a\n", "..", "https://sqs.eu-west-1.amazonaws.com/1/q", "//evil.example/q",
+         "http://169.254.169.254/", "arn:aws:sqs:eu-west-1:1:q", "q@evil.example", "q%2F", 5],
+    )  # fmt: skip
+    def test_a_queue_is_a_name_and_leads_nowhere(self, queue: Any) -> None:
+        assert fields_of(source={**S3, "discovery": "EVENTS", "queue": queue}) == {("source", "queue")}
+
+    @pytest.mark.parametrize("seconds", [0, 59, 7 * 86_400 + 1, -1, "often"])
+    def test_how_often_it_is_listed_all_the_same(self, seconds: Any) -> None:
+        source = {**S3, "discovery": "EVENTS", "queue": "q", "list_every_seconds": seconds}
+        assert fields_of(source=source) == {("source", "list_every_seconds")}
+
+    def test_a_folder_sends_no_notifications(self) -> None:
+        errors = wrong(IngestionCreate, a_create_input(source={"type": "LOCAL", "path": "/data", "discovery": "EVENTS", "queue": "q"}))
+        assert errors == {("source", "discovery"): "a LOCAL source sends no notifications; S3 does"}
+
     @pytest.mark.scenario(132)
     @pytest.mark.parametrize("type", ["FTP", "s3", "", None, 1])
     def test_source_types(self, type: Any) -> None:
@@ -130,7 +156,7 @@ class TestCreate:
         [
             ("glob", "["), ("glob", "{a"), ("glob", ""), ("glob", "a\0"), ("glob", "x" * 5_000), ("glob", "{a,b}" * 200),
             ("modified_after", "yesterday"), ("modified_after", "2026-01-01T00:00:00"), ("min_age_seconds", -1),
-            ("min_age_seconds", 10**30), ("discovery", "EVENTS"), ("discovery", "GUESSING"),
+            ("min_age_seconds", 10**30), ("discovery", "GUESSING"), ("queue", "q"), ("list_every_seconds", 3_600),
             ("credential", ""), ("credential", "x" * 201), ("credential", "a\0"),
         ],
     )  # fmt: skip
@@ -206,7 +232,7 @@ class TestCreate:
     def test_policies(self, field: str, value: Any) -> None:
         assert fields_of(policies={field: value}) == {("policies", field)}
 
-    @pytest.mark.parametrize(("field", "value"), [("engine", "FLINK"), ("mode", "STREAMING"), ("cluster_size", "HUGE")])
+    @pytest.mark.parametrize(("field", "value"), [("engine", "FLINK"), ("mode", "CONTINUOUS"), ("cluster_size", "HUGE")])
     def test_execution(self, field: str, value: Any) -> None:
         assert fields_of(execution={field: value}) == {("execution", field)}
 
@@ -278,6 +304,16 @@ class TestUpdate:
         format = FormatSpec(FormatType.CSV, {"header": False}, (ColumnHint("a", "int"),))
         before = (a_source(glob="*.csv", credential="x"), format, Policies(max_file_retries=9))
         assert IngestionUpdate.parse({}).applied_to(*before) == before
+
+    def test_the_queue_is_known_by_its_id_as_long_as_the_same_credential_leads_there(self) -> None:
+        def changed(**fields: Any) -> Source:
+            return IngestionUpdate.parse(fields).applied_to(a_notified_source(), FormatSpec(FormatType.JSON), Policies())[0]
+
+        assert changed(glob="*.json") == a_notified_source(glob="*.json")
+        assert changed(credential="x") == a_notified_source(credential="x", queue_id=None)
+        assert changed(queue="other") == a_notified_source("other", queue_id=None)
+        assert changed(list_every_seconds=None) == a_notified_source(list_every_seconds=LIST_EVERY_SECONDS)
+        assert changed(discovery="LISTING") == changed(discovery=None) == a_source()
 
     def test_null_clears(self) -> None:
         update = IngestionUpdate.parse(dict.fromkeys(("glob", "format_options", "hints", "credential", "policies")))

@@ -107,7 +107,7 @@ async def test_a_refresh_that_was_lost_after_it_began_does_not_begin_again(bench
     await bench.execute(ingestion)
     refreshing = await bench.queue(ingestion, trigger=RunTrigger.REFRESH, refresh=Refresh(RefreshMode.FULL))
     run, ingestion, grants = await bench.pipeline.start(refreshing)
-    await bench.pipeline.prepare(run, ingestion)
+    await bench.pipeline.prepare(run, ingestion, bench.tenant.grants)
     await bench.pipeline.check(run, ingestion, await bench.pipeline.discover(run, ingestion, grants))
     retry = await settle(bench, run, ingestion)
     assert retry is not None

@@ -9,7 +9,7 @@ import pytest
 
 from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
 from domain.ledger.entities import FileStatus
-from domain.ports.engine import LoadBatch
+from domain.ports.engine import LoadBatch, TableUnavailableError
 from domain.ports.object_store import SourceUnavailableError
 from domain.ports.unit_of_work import Subject
 from domain.runs.entities import Run, RunMetrics, RunStatus
@@ -347,6 +347,34 @@ class TestLost:
         assert (await bench.run(subject)).status is RunStatus.CANCELLED
         worker.cancel()
         await asyncio.wait([worker])
+
+
+class TestWhatFailedRunsLeave:
+    """The table can neither be loaded into nor asked: the run ends with its batch open, and the lease of that runs on."""
+
+    async def failed(self, bench: Workbench) -> tuple[Ingestion, Run]:
+        bench.land("a")
+        ingestion = await bench.ingestion()
+        bench.engine.unavailable = TableUnavailableError("the catalog does not answer")
+        run = await bench.execute(ingestion)
+        assert (run.status, await bench.statuses(ingestion)) == (RunStatus.FAILED, {"a": PROCESSING})
+        return ingestion, run
+
+    @pytest.mark.parametrize("by_retry", [False, True])
+    async def test_a_run_that_comes_before_the_lease_has_expired_loads_it(self, bench: Workbench, by_retry: bool) -> None:
+        ingestion, failed = await self.failed(bench)
+        bench.engine.unavailable = None
+        subject = await bench.queue(ingestion, retry_of_id=failed.id if by_retry else None)
+        await bench.pipeline.execute(subject)
+        run = await bench.run(subject)
+        assert (run.status, run.files_processed) == (RunStatus.SUCCESS, 1)
+        assert bench.table(ingestion).loads_of(BUCKET + "a") == 1
+
+    async def test_a_run_that_cannot_settle_it_fails_too_and_does_not_say_that_nothing_is_new(self, bench: Workbench) -> None:
+        ingestion, _ = await self.failed(bench)
+        run = await bench.execute(ingestion)
+        assert (run.status, run.error_message) == (RunStatus.FAILED, "the catalog does not answer")
+        assert await bench.statuses(ingestion) == {"a": PROCESSING}
 
 
 async def _ingestion(bench: Workbench, run: Run) -> Ingestion:
