@@ -32,7 +32,7 @@ spark-jars: $(INSTALLED) ## Fetch what Spark needs beside itself from Maven Cent
 test: lint ## All checks and the whole test-suite
 	$(PYTEST) -n auto --dist worksteal tests
 
-lint: $(INSTALLED) ## Formatting, style, types, layers, schema and its changes, migrations, roles
+lint: $(INSTALLED) ## Formatting, style, types, layers, schema and its changes, migrations, roles, deploy/
 	$(RUN)/ruff format --check .
 	$(RUN)/ruff check .
 	$(RUN)/mypy
@@ -41,6 +41,8 @@ lint: $(INSTALLED) ## Formatting, style, types, layers, schema and its changes, 
 	$(RUN)/python -m tools.schema_changes
 	$(RUN)/python -m tools.migration --check
 	$(RUN)/python -m tools.roles --check
+	$(RUN)/hadolint deploy/Dockerfile
+	$(RUN)/python -m tools.deployments
 
 format: $(INSTALLED) ## Put the code into shape
 	$(RUN)/ruff check --fix .

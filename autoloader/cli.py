@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import pydantic
 import typer
@@ -20,6 +20,9 @@ from autoloader.logs import set_up_logging
 from autoloader.settings import Settings
 from autoloader.signals import run_stoppable
 from domain.errors import DomainError
+
+if TYPE_CHECKING:
+    from autoloader.stack import Stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,14 +62,23 @@ async def _up(settings: Settings, *, prefect: bool) -> None:
     if prefect and settings.prefect_api_url is None:
         console.print("starting Prefect; the first time that takes a while")
     async with running_stack(settings, prefect=prefect) as stack:
-        console.print(f"[bold]GraphiQL and API[/]  {stack.url}/graphql")
-        console.print(f"[bold]key[/]               {stack.key}")
-        console.print(f"[bold]data[/]              {settings.home.absolute()}")
-        console.print(f"[bold]local sources[/]     {', '.join(settings.roots)}")
-        if (prefect_url := stack.application.settings.prefect_api_url) is not None:
-            console.print(f"[bold]Prefect[/]           {prefect_url}")
-        console.print("Ctrl-C stops everything.")
+        _tell(stack)
         await asyncio.Event().wait()
+
+
+def _tell(stack: Stack) -> None:
+    from autoloader.local_key import key_file
+
+    settings = stack.application.settings
+    # Beyond this machine the output is somebody's log.
+    key = stack.key if stack.local else f"in {key_file(settings)}"
+    console.print(f"[bold]GraphiQL and API[/]  {stack.url}/graphql")
+    console.print(f"[bold]key[/]               {key}", soft_wrap=True)
+    console.print(f"[bold]data[/]              {settings.home.absolute()}")
+    console.print(f"[bold]local sources[/]     {', '.join(settings.roots)}")
+    if settings.prefect_api_url is not None:
+        console.print(f"[bold]Prefect[/]           {settings.prefect_api_url}")
+    console.print("Ctrl-C stops everything.")
 
 
 @app.command()
@@ -178,20 +190,22 @@ def spark_serve(
     port: Annotated[int, typer.Option(help="The port on loopback; 0 picks a free one.")] = 15002,
     memory: Annotated[str, typer.Option(help="Spark's heap, in Java's notation.")] = "1g",
 ) -> None:
-    """Serve Spark Connect on this machine until Ctrl-C, for development and tests."""
+    """Serve Spark Connect on loopback until Ctrl-C. It asks for AUTOLOADER_SPARK_TOKEN, or for a token that is kept in the home folder."""
     from autoloader.kept_secret import kept_secret
     from autoloader.spark.errors import SparkServerError
     from autoloader.spark.jars import jar_folder, present_jars
     from autoloader.spark.server import LocalSparkServer
 
-    home = _settings().home.absolute()
-    token = home / "spark.token"
+    settings = _settings()
+    home = settings.home.absolute()
+    kept = home / "spark.token"
 
     async def main() -> None:
+        given = settings.spark_token
         server = LocalSparkServer(
             home / "spark",
             present_jars(jar_folder()),
-            token=kept_secret(token, lambda: secrets.token_urlsafe(32)),
+            token=given.get_secret_value() if given else kept_secret(kept, lambda: secrets.token_urlsafe(32)),
             port=port,
             memory=memory,
         )
@@ -200,7 +214,9 @@ def spark_serve(
             console.print(
                 f"Spark Connect answers. For the other commands:\n  export AUTOLOADER_SPARK_CONNECT_URL={facts.url}", soft_wrap=True
             )
-            console.print(f"  export AUTOLOADER_SPARK_TOKEN=$(cat {token})\nCtrl-C stops it.", soft_wrap=True)
+            if not given:
+                console.print(f"  export AUTOLOADER_SPARK_TOKEN=$(cat {kept})", soft_wrap=True)
+            console.print("Ctrl-C stops it.")
             await asyncio.to_thread(server.wait)
             raise SparkServerError(f"Spark has ended; {server.log} tells why")
         finally:

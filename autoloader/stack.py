@@ -37,11 +37,12 @@ async def database(settings: Settings) -> AsyncIterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """`url` is where the API listens, `key` the local tenant's."""
+    """`url` is where the API listens, `key` the local tenant's. `local`: only this machine reaches it."""
 
     application: Application
     url: str
     key: str
+    local: bool
 
 
 @contextlib.asynccontextmanager
@@ -70,7 +71,7 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
         )
         await stack.enter_async_context(serving(app, on))
         stack.callback(application.services.streams.close)
-        yield Stack(application, on.url, key)
+        yield Stack(application, on.url, key, on.is_local)
 
 
 @contextlib.asynccontextmanager

@@ -17,10 +17,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+import autoloader.stack
 from autoloader.cli import main
 from domain import steps
 
 _PR_SET_PDEATHSIG = 1
+_IMPORTED_ONCE = autoloader.stack
+"""Which the command line imports when it is needed, and each fork would again."""
 
 
 def host() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from autoloader.cli import app
+from autoloader.cli import _tell, app
+from autoloader.settings import Settings
+from autoloader.stack import running_stack
 
 NOWHERE = "postgresql+asyncpg://somebody:secret@127.0.0.1:1/nothing"
 
@@ -95,6 +97,18 @@ def test_a_setting_that_cannot_be_read_is_named_and_not_shown(home: Path, monkey
     assert result.output.startswith(f"autoloader: {name}: ")
     assert len(result.output.splitlines()) == 1
     assert "hidden-word" not in result.output
+
+
+@pytest.mark.parametrize(("host", "told"), [("127.0.0.1", True), ("0.0.0.0", False)])
+async def test_the_key_is_told_on_this_machine_alone(
+    home: Path, database_url: str, capsys: pytest.CaptureFixture[str], host: str, told: bool
+) -> None:
+    settings = Settings(home=home / "home", database_url=database_url, host=host, port=0)
+    async with running_stack(settings) as stack:
+        _tell(stack)
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in lines if line[0] == "key"] == [stack.key if told else f"in {home / 'home' / 'local.key'}"]
+    assert (home / "home" / "local.key").read_text().strip() == stack.key
 
 
 def test_the_committed_schema_is_the_codes_schema() -> None:

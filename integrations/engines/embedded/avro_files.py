@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import polars as pl
 import pyarrow as pa
 
 from integrations.engines.embedded.content import FileContentError
@@ -46,6 +45,9 @@ def check_avro(path: Path) -> int:
 
 def read_avro(path: Path, rows: int | None = None) -> pa.Table:
     """The file, or its first rows. Raises `FileContentError`."""
+    # Here, and not above: it takes a good part of a second and starts threads, and most processes never read Avro.
+    import polars as pl
+
     try:
         return pl.read_avro(path, n_rows=rows).to_arrow()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-_FOLDERS = ("docs", "graphql_api", "domain", "persistence", "integrations", "autoloader", "tests", "benchmarks", "tools")
+_FOLDERS = ("docs", "deploy", "graphql_api", "domain", "persistence", "integrations", "autoloader", "tests", "benchmarks", "tools")
 _FENCE = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
