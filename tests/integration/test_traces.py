@@ -181,7 +181,8 @@ async def test_a_runs_lines_say_which_run(running: Running, log_lines: LogLines,
 
     monkeypatch.setattr("domain.ledger.discovery.FileDiscoveryService.discover", broken)
     run = await running.run(await running.create("events"))
-    [entry] = log_lines.by("domain.runs.pipeline")
+    began, entry, ended = log_lines.by("domain.runs.pipeline")
+    assert {line["run_id"] for line in (began, entry, ended)} == {entry["run_id"]}
     tenant = str(running.client.tenant.id)
     assert {name: entry[name] for name in ("tenant", "operation", "operation_kind")} == {
         "tenant": tenant,

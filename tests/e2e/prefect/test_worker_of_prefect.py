@@ -54,5 +54,7 @@ async def test_it_executes_flow_runs_and_ends_in_order_on_sigterm(
             worker.kill()
             await worker.wait()
     lines = log.read_text().splitlines()
+    # Prefect's own says so when its server takes a while for the last events.
+    lines = [line for line in lines if "EventsWorker Still processing items" not in line]
     assert [line for line in lines if " ERROR " in line or " WARNING " in line or line.startswith("  | ")] == []
     assert (prefect.connection.auth_string or "").split(":")[1] not in log.read_text()
