@@ -50,6 +50,13 @@ class BenchStack:
     async def queue(self, ingestion: Ingestion) -> Run:
         return await self.application.services.runs.run_ingestion(self.principal, RunRequest(ingestion_id=ingestion.id))
 
+    async def active(self, ingestion: Ingestion) -> Run:
+        """The run that the ingestion has, be it queued."""
+        async with SqlUnitOfWorkFactory(self.application.database)(ingestion.tenant_id) as tx:
+            found = await tx.runs.get_active(ingestion.id)
+        assert found is not None
+        return found
+
     def subject(self, run: Run) -> Subject:
         return Subject(run.tenant_id, run.id)
 

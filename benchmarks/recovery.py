@@ -1,7 +1,7 @@
 """A run of 2,000 files whose worker is killed in the middle, with what recovers it, and the same run undisturbed.
 
 The lease is not waited for: the database is told that it has expired. What is compared is work: the killed worker's until its death,
-the settling of its batch, and the run that loads the rest.
+the settling of its batch, and the retry that loads the rest.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.bench_stack import BenchStack, bench_stack, settings_in
+from benchmarks.load_files import FILES, write_files
 from benchmarks.report import Report
 from domain.ingestions.entities import Ingestion
 from domain.runs.entities import Run, RunStatus
@@ -22,8 +23,6 @@ from domain.steps import Step
 from persistence.database import open_database
 from tests.chaos.workers import Order, Workers, workers
 
-FILES = 2_000
-ROWS_PER_FILE = 100
 BATCHES = 4
 ROUNDS = 3
 TARGET = 1.0
@@ -36,8 +35,9 @@ _WORKED = "SELECT extract(epoch FROM now() - started_at) FROM runs WHERE id = :i
 
 async def measure(report: Report, place: Path) -> None:
     landing = place / "landing"
-    await asyncio.to_thread(_write, landing, FILES)
-    await asyncio.to_thread(_write, place / "first", 1)
+    size = await asyncio.to_thread(write_files, landing)
+    (place / "first").mkdir()
+    (place / "first" / "1.json").write_text('{"id": 1}\n')
     settings = settings_in(place).model_copy(update={"batch_files": FILES // BATCHES})
     async with bench_stack(settings) as stack, workers() as host:
         owner = open_database(stack.application.database.url.render_as_string(hide_password=False))
@@ -55,7 +55,7 @@ async def measure(report: Report, place: Path) -> None:
         [name, *(f"{value:.2f}" for value in (statistics.median(times), min(times), max(times)))]
         for name, times in (("undisturbed", undisturbed), ("killed in the second of four batches, and recovered", interrupted))
     ]
-    report.table(f"{FILES:,} JSON files in {BATCHES} batches", ("", "median s", "min s", "max s"), rows)
+    report.table(f"{FILES:,} JSON files, {size / FILES / 1024:.0f} KB each, in {BATCHES} batches", ("", "median s", "min s", "max s"), rows)
     report.target("a killed run takes longer, in batches", statistics.median(more), TARGET, "batches")
 
 
@@ -92,7 +92,7 @@ async def _interrupted(stack: BenchStack, host: Workers, owner: AsyncEngine, ing
             await connection.execute(text(statement))
     began = time.perf_counter()
     assert await stack.application.pipeline.recover_lost() == 2
-    rest = await stack.queue(ingestion)
+    rest = await stack.active(ingestion)
     await stack.execute(rest)
     seconds = time.perf_counter() - began
     lost, ended = await stack.ended(run, RunStatus.FAILED), await stack.ended(rest, RunStatus.SUCCESS)
@@ -105,10 +105,3 @@ async def _ended(stack: BenchStack, run: Run) -> None:
         if (await stack.found(run)).ended_at is not None:
             return
         await asyncio.sleep(0.05)
-
-
-def _write(folder: Path, files: int) -> None:
-    folder.mkdir()
-    for file in range(files):
-        lines = [f'{{"id":{file * ROWS_PER_FILE + row},"name":"row {row}","amount":{row / 4}}}\n' for row in range(ROWS_PER_FILE)]
-        (folder / f"{file:05}.json").write_text("".join(lines))
