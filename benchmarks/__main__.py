@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import (
-    cancelling,
     claims,
     counting,
     dashboard,
@@ -30,7 +29,6 @@ BENCHMARKS = {
     "nothing-new-s3": nothing_new.measure_s3,
     "one-file": one_file.measure,
     "prefect": prefect_worker.measure,
-    "cancelling": cancelling.measure,
     "replacing": replacing.measure,
     "dashboard": dashboard.measure,
     "operations": operations.measure,
