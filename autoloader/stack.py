@@ -35,6 +35,18 @@ async def database(settings: Settings) -> AsyncIterator[str]:
         yield url
 
 
+@contextlib.asynccontextmanager
+async def _working(settings: Settings, *, prefect: bool) -> AsyncIterator[Application]:
+    """The application over its database, doing background work and executing runs; with `prefect`, Prefect's too."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = await stack.enter_async_context(database(settings))
+        application = await stack.enter_async_context(open_application(settings, url))
+        await stack.enter_async_context(background_work(application))
+        if prefect:
+            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
+        yield application
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """`url` is where the API listens, `key` the local tenant's. `local`: only this machine reaches it."""
@@ -55,12 +67,8 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
         if prefect and settings.prefect_api_url is None:
             server = await stack.enter_async_context(LocalPrefect(settings.home / "prefect", settings.prefect_port))
             settings = settings.model_copy(update={"prefect_api_url": server.api_url, "prefect_auth_string": SecretStr(server.auth_string)})
-        url = await stack.enter_async_context(database(settings))
-        application = await stack.enter_async_context(open_application(settings, url))
+        application = await stack.enter_async_context(_working(settings, prefect=prefect))
         key = await ensure_local_key(application)
-        await stack.enter_async_context(background_work(application))
-        if prefect:
-            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
         on = stack.enter_context(listening(settings.host, settings.port))
         app = create_app(
             application.services,
@@ -78,11 +86,7 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
 async def running_worker(settings: Settings) -> AsyncIterator[str | None]:
     """Runs are executed and the background work is done while the block runs; where its probes are, if they are served."""
     async with contextlib.AsyncExitStack() as stack:
-        url = await stack.enter_async_context(database(settings))
-        application = await stack.enter_async_context(open_application(settings, url))
-        await stack.enter_async_context(background_work(application))
-        if settings.prefect_api_url is not None:
-            await stack.enter_async_context(prefect_worker(settings, application.flow_services))
+        application = await stack.enter_async_context(_working(settings, prefect=settings.prefect_api_url is not None))
         if settings.worker_port is None:
             yield None
             return

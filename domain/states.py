@@ -68,6 +68,9 @@ RUN = Transitions(
 ACTIVE_RUN = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.CANCELLING)
 """Of these an ingestion has at most one; the database holds that."""
 
+BEGUN_RUN = (RunStatus.RUNNING, RunStatus.CANCELLING)
+"""Active runs that a worker holds under a lease, or held until it was lost."""
+
 RETRYABLE_RUN = (RunStatus.PARTIAL, RunStatus.FAILED, RunStatus.CANCELLED)
 """Ended runs that may have left files unloaded."""
 

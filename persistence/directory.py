@@ -16,7 +16,7 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.runs.entities import RunLimits, RunStatus
-from domain.states import ACTIVE_RUN
+from domain.states import BEGUN_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import unstorable
 from persistence.database import connection, transaction
@@ -125,8 +125,7 @@ class SqlDirectory:
             return [Subject(*row) for row in (await opened.execute(statement)).all()]
 
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        begun = [status for status in ACTIVE_RUN if status is not RunStatus.QUEUED]
-        return await self._expired(runs, runs.c.status.in_(begun), limit)
+        return await self._expired(runs, runs.c.status.in_(BEGUN_RUN), limit)
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)

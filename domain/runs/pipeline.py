@@ -309,14 +309,14 @@ class RunPipeline:
             ingestion = await tx.ingestions.get_by_id(run.ingestion_id) if run else None
         if run is None:
             return False
-        if ingestion is not None:
+        if ingestion is not None and ingestion.execution.mode is ExecutionMode.STREAMING:
             await self._record_streamed(run, ingestion)
         return await self.stop(run, "the worker was lost; another run loads what it has left", lost=True) is not None
 
     async def _record_streamed(self, run: Run, ingestion: Ingestion) -> None:
         """What the lost worker's stream has committed, as far as it can be told now: the next run tells the rest."""
         tenant = await self._directory.tenant(run.tenant_id)
-        if ingestion.execution.mode is not ExecutionMode.STREAMING or tenant is None:
+        if tenant is None:
             return
         try:
             await self._streams.catch_up(run, ingestion, tenant.grants)

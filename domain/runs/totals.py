@@ -26,7 +26,7 @@ class RunTotals:
         """Those of one run: nothing yet while it has not ended."""
         if run.ended_at is None:
             return cls()
-        # A RETRY run lists nothing, and one that never started has done nothing.
+        # One that never started has done nothing.
         listings = int(run.lists and run.started_at is not None)
         settled = run.metrics.files_settled
         return cls(1, run.duration_seconds or 0.0, listings, settled, run.files_processed, run.bytes_processed)

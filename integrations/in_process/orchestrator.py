@@ -57,12 +57,16 @@ class InProcessOrchestrator:
         When it is cancelled, each run ends FAILED with its batch settled, or is recovered when its lease has expired.
         """
         try:
+            reached = True
             while True:
                 try:
                     await self._stop_cancelled()
                     await self._take()
+                    reached = True
                 except Exception as error:
-                    log.warning("the queue of runs cannot be looked at: %r", error)
+                    if reached:
+                        log.warning("the queue of runs cannot be looked at: %r; it is tried again", error)
+                    reached = False
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_TICK_SECONDS):
                         await self._woken.wait()
@@ -86,7 +90,9 @@ class InProcessOrchestrator:
 
     async def _stop_cancelled(self) -> None:
         for run in await self._queue.asked_to_stop(list(self._tasks)) if self._tasks else ():
-            if task := self._tasks.get(run):
+            task = self._tasks.get(run)
+            # Once: it settles what it has in hand then, which takes its time and is not to be cut short.
+            if task is not None and not task.cancelling():
                 task.cancel()
 
     async def _execute(self, run: Subject) -> None:

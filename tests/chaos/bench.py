@@ -6,7 +6,7 @@ import asyncio
 import re
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Row:
 class Bench:
     workers: Workers
     place: Path
-    new_database: Callable[[], AbstractContextManager[str]]
+    new_database: Callable[[], AbstractAsyncContextManager[str]]
     """A migrated database on the session's server, for as long as the block runs; its URL."""
     new_bucket: Callable[[], AbstractContextManager[S3Bucket]]
     own_postgres: Callable[[], Any]
@@ -46,9 +46,8 @@ class Bench:
             async with world(self.workers, place, database_url, lease_seconds=self.lease_seconds, **options) as made:
                 yield made
             return
-        with self.new_database() as url:
-            async with world(self.workers, place, url, lease_seconds=self.lease_seconds, **options) as made:
-                yield made
+        async with self.new_database() as url, world(self.workers, place, url, lease_seconds=self.lease_seconds, **options) as made:
+            yield made
 
 
 @dataclass(frozen=True)

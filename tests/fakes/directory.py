@@ -15,7 +15,7 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger.entities import BatchStatus
 from domain.ports.unit_of_work import OutboxEntry, Subject, Topic
 from domain.runs.entities import RunLimits, RunStatus
-from domain.states import ACTIVE_RUN
+from domain.states import ACTIVE_RUN, BEGUN_RUN
 from domain.tenants import Principal, Role, Tenant
 from domain.text import readable
 from tests.fakes.access import usable
@@ -125,9 +125,8 @@ class FakeDirectory:
         return [run for run, stored in asked if stored is not None and stored.status is RunStatus.CANCELLING]
 
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        begun = [status for status in ACTIVE_RUN if status is not RunStatus.QUEUED]
         async with self._database.transaction() as state:
-            leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in begun and r.lease_expires_at is not None]
+            leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in BEGUN_RUN and r.lease_expires_at is not None]
         return [Subject(r.tenant_id, r.id) for _, r in self._expired(leased, limit)]
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import pyarrow as pa
@@ -122,34 +124,44 @@ def decimal_of(precision: int, scale: int) -> pa.DataType:
     return pa.decimal128(precision, scale)
 
 
+@dataclass(frozen=True, slots=True)
+class Notation:
+    """How types are written: patterns for what has parts, a function for what has none, and one for the names of fields."""
+
+    struct: str
+    field: str
+    list: str
+    map: str
+    decimal: str
+    scalar: Callable[[pa.DataType], str]
+    name: Callable[[str], str]
+
+    def __call__(self, type_: pa.DataType) -> str:
+        if is_struct(type_):
+            return self.struct.format(
+                ", ".join(self.field.format(self.name(name), self(inner)) for name, inner in struct_fields(type_).items())
+            )
+        if is_list(type_):
+            return self.list.format(self(type_.value_type))
+        if is_map(type_):
+            return self.map.format(self(type_.key_type), self(type_.item_type))
+        if is_decimal(type_):
+            return self.decimal.format(type_.precision, type_.scale)
+        return self.scalar(type_)
+
+
 def describe(type_: pa.DataType) -> str:
     """A type in Iceberg's notation: `struct<a: string, b: list<long>>`. Names that would be misread stand in quotes."""
-    if is_struct(type_):
-        return f"struct<{', '.join(f'{_field_name(name)}: {describe(inner)}' for name, inner in struct_fields(type_).items())}>"
-    if is_list(type_):
-        return f"list<{describe(type_.value_type)}>"
-    if is_map(type_):
-        return f"map<{describe(type_.key_type)}, {describe(type_.item_type)}>"
-    if is_decimal(type_):
-        return f"decimal({type_.precision}, {type_.scale})"
-    return _NAMES[type_][0]
-
-
-def _field_name(name: str) -> str:
-    return name if _PLAIN_NAME.fullmatch(name) else identifier(name)
+    return _ICEBERG(type_)
 
 
 def sql_type(type_: pa.DataType) -> str:
     """A type in DuckDB's notation."""
-    if is_struct(type_):
-        return f"STRUCT({', '.join(f'{identifier(name)} {sql_type(inner)}' for name, inner in struct_fields(type_).items())})"
-    if is_list(type_):
-        return f"{sql_type(type_.value_type)}[]"
-    if is_map(type_):
-        return f"MAP({sql_type(type_.key_type)}, {sql_type(type_.item_type)})"
-    if is_decimal(type_):
-        return f"DECIMAL({type_.precision}, {type_.scale})"
-    return _NAMES[type_][1]
+    return _DUCKDB(type_)
+
+
+def _field_name(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else identifier(name)
 
 
 def identifier(name: str) -> str:
@@ -160,6 +172,26 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """A string as SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+_ICEBERG = Notation(
+    struct="struct<{}>",
+    field="{}: {}",
+    list="list<{}>",
+    map="map<{}, {}>",
+    decimal="decimal({}, {})",
+    scalar=lambda type_: _NAMES[type_][0],
+    name=_field_name,
+)
+_DUCKDB = Notation(
+    struct="STRUCT({})",
+    field="{} {}",
+    list="{}[]",
+    map="MAP({}, {})",
+    decimal="DECIMAL({}, {})",
+    scalar=lambda type_: _NAMES[type_][1],
+    name=identifier,
+)
 
 
 def from_iceberg(type_: IcebergType) -> pa.DataType:

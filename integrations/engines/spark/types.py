@@ -18,14 +18,10 @@ from integrations.engines.embedded.column_types import (
     TIMESTAMP,
     TIMESTAMPTZ,
     UUID,
+    Notation,
     UnsupportedTypeError,
     decimal_of,
     describe,
-    is_decimal,
-    is_list,
-    is_map,
-    is_struct,
-    struct_fields,
     struct_of,
 )
 
@@ -88,17 +84,24 @@ def literal(text: str) -> str:
 
 def sql_type(type_: pa.DataType) -> str:
     """A type in Spark's notation. Raises `UnsupportedTypeError`."""
-    if is_struct(type_):
-        return f"STRUCT<{', '.join(f'{identifier(name)}: {sql_type(inner)}' for name, inner in struct_fields(type_).items())}>"
-    if is_list(type_):
-        return f"ARRAY<{sql_type(type_.value_type)}>"
-    if is_map(type_):
-        return f"MAP<{sql_type(type_.key_type)}, {sql_type(type_.item_type)}>"
-    if is_decimal(type_):
-        return f"DECIMAL({type_.precision}, {type_.scale})"
+    return _SPARK(type_)
+
+
+def _scalar(type_: pa.DataType) -> str:
     if type_ not in _SQL:
         raise UnsupportedTypeError(f"Spark has no columns of type {describe(type_)}")
     return _SQL[type_]
+
+
+_SPARK = Notation(
+    struct="STRUCT<{}>",
+    field="{}: {}",
+    list="ARRAY<{}>",
+    map="MAP<{}, {}>",
+    decimal="DECIMAL({}, {})",
+    scalar=_scalar,
+    name=identifier,
+)
 
 
 def from_spark(type_: spark.DataType) -> pa.DataType:

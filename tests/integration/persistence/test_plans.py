@@ -149,15 +149,20 @@ _FILL_RUNS = text("""
 """)
 
 
-@pytest.mark.parametrize("relation", [RUNS, INGESTION_RUNS], ids=lambda relation: relation.name)
-async def test_the_few_runs_that_failed_are_found_without_reading_the_others(
-    world: World, database: AsyncEngine, relation: Relation[Any]
-) -> None:
+async def _with_runs(world: World, database: AsyncEngine) -> Ingestion:
     ingestion = await world.ingestion()
     async with database.connect() as connection:
         autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await autocommit.execute(_FILL_RUNS, {"tenant": ingestion.tenant_id, "ingestion": ingestion.id, "rows": ROWS})
         await autocommit.execute(text("VACUUM ANALYZE runs"))
+    return ingestion
+
+
+@pytest.mark.parametrize("relation", [RUNS, INGESTION_RUNS], ids=lambda relation: relation.name)
+async def test_the_few_runs_that_failed_are_found_without_reading_the_others(
+    world: World, database: AsyncEngine, relation: Relation[Any]
+) -> None:
+    ingestion = await _with_runs(world, database)
     window = Window(limit=10, order="NEWEST", filter=RunFilter(status=(RunStatus.FAILED,)))
     with sent_to(database) as sent:
         (page,) = await SqlReader(database, ingestion.tenant_id).pages(relation, [ingestion.id if relation.parent else None], window)
@@ -167,11 +172,7 @@ async def test_the_few_runs_that_failed_are_found_without_reading_the_others(
 
 
 async def test_taking_runs_reads_none_that_has_ended(world: World, database: AsyncEngine) -> None:
-    ingestion = await world.ingestion()
-    async with database.connect() as connection:
-        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await autocommit.execute(_FILL_RUNS, {"tenant": ingestion.tenant_id, "ingestion": ingestion.id, "rows": ROWS})
-        await autocommit.execute(text("VACUUM ANALYZE runs"))
+    await _with_runs(world, database)
     for _ in range(3):
         await world.run(await world.ingestion())
     with sent_to(database) as sent:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from pyiceberg.catalog.sql import SqlCatalog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.spark.server import SparkFacts
 from domain.ingestions.entities import Destination
@@ -15,6 +17,7 @@ from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.engines.spark.engine import SparkEngine
 from integrations.engines.spark.settings import SparkServer
 from integrations.object_store.stores import ConfiguredObjectStores
+from tests.fixtures.application import Running, running_with
 from tests.fixtures.engine_bench import EngineBench
 
 
@@ -37,6 +40,14 @@ def catalog(settings: EmbeddedEngineSettings) -> Iterator[SqlCatalog]:
 def spark(spark_server: SparkFacts) -> SparkServer:
     # The tests' data is small: one task for each shuffle.
     return SparkServer(spark_server.url, spark_server.token, {"spark.sql.shuffle.partitions": "1"})
+
+
+@pytest.fixture
+async def running(database_url: str, database: AsyncEngine, tmp_path: Path, spark_server: SparkFacts) -> AsyncIterator[Running]:
+    """The application with Spark as its second engine. Spark's first session takes a while on a busy machine."""
+    spark = {"spark_connect_url": spark_server.url, "spark_token": SecretStr(spark_server.token)}
+    async with running_with(database_url, database, tmp_path, patience_seconds=200, lease_seconds=30.0, **spark) as running:
+        yield running
 
 
 @pytest.fixture

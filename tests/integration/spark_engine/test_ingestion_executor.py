@@ -275,18 +275,24 @@ async def test_without_a_readable_file_there_is_no_table(streams: Streams) -> No
     assert await streams.bench.engine.table_state(streams.bench.destination) is None
 
 
-async def test_a_cancelled_stream_commits_nothing_more(streams: Streams) -> None:
+async def standing_after_its_first_epoch(streams: Streams) -> asyncio.Task[StreamMetrics]:
+    """A stream over twenty files, one in each epoch, whose worker does nothing more."""
     for number in range(20):
         streams.bench.land(f"{number:02}.json", lines({"id": number}))
     first = asyncio.Event()
 
-    async def committed() -> None:
+    async def stand_still() -> None:
         first.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(streams.executor.execute(await streams.order(max_files=1), committed))
+    task = asyncio.create_task(streams.executor.execute(await streams.order(max_files=1), stand_still))
     async with asyncio.timeout(120):
         await first.wait()
+    return task
+
+
+async def test_a_cancelled_stream_commits_nothing_more(streams: Streams) -> None:
+    task = await standing_after_its_first_epoch(streams)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -299,17 +305,7 @@ async def test_a_cancelled_stream_commits_nothing_more(streams: Streams) -> None
 
 
 async def test_a_stream_that_a_lost_worker_has_left_is_stopped_by_the_next(streams: Streams) -> None:
-    for number in range(20):
-        streams.bench.land(f"{number:02}.json", lines({"id": number}))
-    first = asyncio.Event()
-
-    async def lost() -> None:
-        first.set()
-        await asyncio.Event().wait()
-
-    worker = asyncio.create_task(streams.executor.execute(await streams.order(max_files=1), lost))
-    async with asyncio.timeout(120):
-        await first.wait()
+    worker = await standing_after_its_first_epoch(streams)
 
     await streams.execute(max_files=100)
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from autoloader.settings import Settings
-from autoloader.spark.server import SparkFacts
 from tests.contracts.engine_contract import lines
-from tests.fixtures.application import Running, open_running
+from tests.fixtures.application import Running
 from tests.integration.graphql_api.test_refresh import REFRESH
 
 DELETE = """
@@ -32,21 +27,6 @@ query ($id: ID!) {
 }
 """
 SYSTEM = "{ system { components { name status version message } } }"
-
-
-@pytest.fixture
-async def running(
-    database_url: str, database: AsyncEngine, landing: Path, tmp_path: Path, spark_server: SparkFacts
-) -> AsyncIterator[Running]:
-    settings = Settings(
-        home=tmp_path / "home",
-        database_url=SecretStr(database_url),
-        local_roots=(landing,),
-        spark_connect_url=spark_server.url,
-        spark_token=SecretStr(spark_server.token),
-    )
-    async with open_running(settings, database, landing, patience_seconds=200) as running:
-        yield running
 
 
 @pytest.mark.scenario(11, 28, 49, 114, 117)

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from autoloader.application import background_work, open_application
-from autoloader.local_key import ensure_local_key
-from autoloader.settings import Settings
-from autoloader.spark.server import SparkFacts
 from domain.ingestions.entities import Ingestion
 from domain.ports.streaming import StreamOrder
-from graphql_api.app import create_app
 from graphql_api.relay.ids import required_key
 from tests.contracts.engine_contract import lines
-from tests.fixtures.api import Client
 from tests.fixtures.application import Running
 
 CREATE = """
@@ -50,24 +40,6 @@ STREAMED = {
     "policies": {"badRows": "RESCUE"},
     "execution": {"engine": "SPARK", "mode": "STREAMING"},
 }
-
-
-@pytest.fixture
-async def running(database_url: str, database: AsyncEngine, tmp_path: Path, spark_server: SparkFacts) -> AsyncIterator[Running]:
-    landing = tmp_path / "landing"
-    landing.mkdir()
-    settings = Settings(
-        home=tmp_path / "home",
-        database_url=SecretStr(database_url),
-        local_roots=(landing,),
-        spark_connect_url=spark_server.url,
-        spark_token=SecretStr(spark_server.token),
-    )
-    async with open_application(settings, database_url) as application, background_work(application):
-        key = await ensure_local_key(application)
-        app = create_app(application.services, ready=application.ready)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api.test") as http:
-            yield Running(application, Client(http, await application.ensure_local_tenant(), key), landing, database, patience_seconds=200)
 
 
 def files_of(run: dict[str, Any]) -> dict[str, tuple[str, int]]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from uuid import uuid4
 
 import pytest
 
@@ -14,6 +15,7 @@ from domain.runs.entities import RunLimits, RunStatus
 from domain.runs.queue import RunQueue
 from integrations.in_process.orchestrator import InProcessOrchestrator
 from tests.contracts.orchestrator import Orchestration, OrchestratorContract
+from tests.factories import NOW
 from tests.workbench import Workbench, make_fake_workbench
 
 
@@ -71,6 +73,62 @@ async def test_two_processes_share_the_queue_and_each_has_its_slots(bench: Workb
             while (await bench.run(run)).status is not RunStatus.SUCCESS:
                 await asyncio.sleep(0)
     assert len(set(in_hand)) == len(in_hand) == 3
+
+
+async def test_what_a_run_settles_when_it_is_stopped_is_not_cut_short(bench: Workbench) -> None:
+    """However often the queue is looked at while it settles."""
+    reached, told, settle = asyncio.Event(), [], asyncio.Event()
+
+    async def settle_slowly(_: LoadBatch) -> None:
+        reached.set()
+        while not settle.is_set():
+            try:
+                await settle.wait()
+            except asyncio.CancelledError:
+                told.append("stop")
+        raise asyncio.CancelledError
+
+    bench.land("a")
+    bench.engine.before_commit = settle_slowly
+    run = await bench.queue(await bench.ingestion())
+    orchestrator = an_orchestrator(bench)
+    looks = Looks(bench, orchestrator)
+    async with working(orchestrator), asyncio.timeout(20):
+        await reached.wait()
+        async with bench.unit_of_work(run.tenant_id) as tx:
+            await tx.runs.update_status(run.id, RunStatus.CANCELLING, at=NOW)
+        try:
+            for _ in range(5):
+                await looks.one_more()
+            assert told == ["stop"]
+        finally:
+            settle.set()
+        while (await bench.run(run)).status is not RunStatus.CANCELLED:
+            await asyncio.sleep(0)
+
+
+class Looks:
+    """Looks at the queue, one after the other."""
+
+    def __init__(self, bench: Workbench, orchestrator: InProcessOrchestrator) -> None:
+        self._orchestrator = orchestrator
+        self._looked = asyncio.Event()
+        ask = bench.directory.cancelling_runs
+
+        async def cancelling_runs(of: Sequence[Subject]) -> Sequence[Subject]:
+            found = await ask(of)
+            self._looked.set()
+            return found
+
+        bench.directory.cancelling_runs = cancelling_runs  # type: ignore[method-assign]  # this test's own
+
+    async def one_more(self) -> None:
+        self._looked.clear()
+        await self._orchestrator.reconcile_run(Subject(uuid4(), uuid4()))
+        await self._looked.wait()
+        # It acts on what it has found before it waits again.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
 
 async def test_a_database_that_is_away_is_asked_again(
