@@ -38,7 +38,8 @@ class Frame:
 
     `types` are the columns as read, `columns` the SQL of each; `is_null` is the pattern of what says that a row does not have it.
     `cast` makes a column's SQL one of the table's types. `unit` is what a person would count the rows in. `surplus` is the condition
-    that a row holds fields beyond the columns, where these are not all that there are.
+    that a row holds fields beyond the columns, where these are not all that there are. `clean` says that no row is known to have a
+    `PROBLEM`.
     """
 
     rows: DataFrame
@@ -49,6 +50,7 @@ class Frame:
     is_null: str = "{} IS NULL"
     unit: str = "Line"
     surplus: str | None = None
+    clean: bool = False
 
 
 class Frames(Protocol):

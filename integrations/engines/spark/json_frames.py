@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +14,23 @@ from domain.ingestions.entities import BadRowPolicy
 from domain.ingestions.formats import JsonLayout, JsonOptions
 from integrations.engines.embedded.batch_files import LoadFile, excerpt
 from integrations.engines.embedded.casts import Cast
-from integrations.engines.embedded.column_types import DOUBLE, is_struct, struct_fields
+from integrations.engines.embedded.column_types import BOOLEAN, DOUBLE, LONG, STRING, is_struct, struct_fields
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.type_merging import unify
 from integrations.engines.spark.casts import from_variant
-from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, SparkSource
-from integrations.engines.spark.types import from_variants, identifier, literal
+from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, MakeCast, SparkSource
+from integrations.engines.spark.types import from_variants, identifier, literal, sql_type
 
 ROW = "__autoloader_row"
 PARSED = "__autoloader_parsed"
 _FIELDS = "__autoloader_fields"
+_TYPED = "__autoloader_typed"
 _BOM = "\ufeff"
-_END = "the end of the line"
-"""Follows each line into the parser, which would pass over whatever comes after the first value."""
-_HUGE = r"[0-9](?:[eE]\+?[0-9]{3}|[0-9]{300})"
-"""What may be a number beyond a double's limits."""
+_END = secrets.token_hex(8)
+"""Follows each line into the parser, which would pass over whatever comes after the first value. No line can know it."""
+_SAME_IN_BOTH = frozenset({LONG, DOUBLE, BOOLEAN, STRING})
+"""Types as which Spark's JSON parser reads every value of that type exactly as the variant's does, several times as fast."""
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
@@ -37,7 +39,10 @@ FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """What one file holds. `names` are the first row's, in its order."""
+    """What one file holds. `names` are the first row's, in its order.
+
+    `mixed` says that a field may hold values of several types, `huge` that there may be numbers beyond a double's limits.
+    """
 
     rows: int
     bad: int
@@ -45,9 +50,10 @@ class _Survey:
     first_bad_place: int | None
     last_is_bad: bool
     not_utf8: int
-    huge: int
     bytes: int
     type: pa.DataType | None
+    mixed: bool
+    huge: bool
     names: Sequence[str]
     opens_array: bool
 
@@ -62,6 +68,10 @@ class JsonFrames:
         self._arrays: set[int] = set()
         self._types: dict[int, dict[str, pa.DataType]] = {}
         self._huge: set[int] = set()
+        self._clean: set[int] = set()
+        """Whose rows are all objects."""
+        self._regular: set[int] = set()
+        """Of which, besides, every value is of its field's type, and within that type's limits."""
 
     def survey(self, files: Sequence[LoadFile]) -> None:
         if self._options.layout is JsonLayout.ARRAY:
@@ -101,13 +111,30 @@ class JsonFrames:
         for file in files:
             for name, type_ in self._types[file.index].items():
                 types[name] = unify(types[name], type_) if name in types else type_
-        struct = f"struct<{', '.join(f'{identifier(name)}: variant' for name in types)}>"
+        struct = _struct(dict.fromkeys(types, "variant"))
         problem = f"CASE WHEN {ROW} IS NULL OR NOT startswith(schema_of_variant({ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
         fields = f"try_variant_get({ROW}, '$', {literal(struct)})"
-        rows = rows.selectExpr(URI, PLACE, RAW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
         cast = _cast if any(file.index in self._huge for file in files) else _cast_finite
-        return Frame(rows, files, types, columns, cast, "({0} IS NULL OR is_variant_null({0}))", unit)
+        computed = [f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}"]
+        if regular := self._read_alike(files, types):
+            # In a mode in which it says so, should it ever not understand what the other parser did.
+            parsed = f"from_json({_BARE_SQL}, {literal(_struct(regular))}, map('mode', 'FAILFAST'))"
+            computed.append(f"{parsed} AS {_TYPED}")
+            cast = _cast_typed({columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}, cast)
+        rows = rows.selectExpr(URI, PLACE, RAW, *computed)
+        clean = all(file.index in self._clean for file in files)
+        return Frame(rows, files, types, columns, cast, "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
+
+    def _read_alike(self, files: Sequence[LoadFile], types: Mapping[str, pa.DataType]) -> dict[str, str]:
+        """The columns, with their types in SQL, that both parsers read alike in each of the files."""
+        if any(file.index not in self._regular for file in files):
+            return {}
+        return {
+            name: sql_type(type_)
+            for name, type_ in types.items()
+            if type_ in _SAME_IN_BOTH and all(self._types[file.index].get(name, type_) == type_ for file in files)
+        }
 
     def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
         read = self._source.read("text", files, lineSep="\n")
@@ -136,7 +163,7 @@ class JsonFrames:
     def _look(self, rows: DataFrame, *, numbered: bool = False) -> dict[int, _Survey]:
         bad = f"({ROW} IS NULL)"
         surveyed = rows.groupBy(URI).agg(*_columns(bad, numbered=numbered)).toArrow().to_pylist()
-        mixed = [row for row in surveyed if row["type"] is not None and not row["type"].startswith("OBJECT<")]
+        mixed = [row for row in surveyed if row["nulls"] or not (row["type"] or "OBJECT<").startswith("OBJECT<")]
         if mixed:
             # Some rows are JSON and no objects.
             kept = f"{ROW} IS NOT NULL AND startswith(schema_of_variant({ROW}), 'OBJECT<')"
@@ -157,6 +184,11 @@ class JsonFrames:
         file.rows_read = found.rows
         if found.huge:
             self._huge.add(file.index)
+        if not found.bad:
+            self._clean.add(file.index)
+            # An element of an array has no text of its own that could be parsed.
+            if unit == "Line" and not (found.huge or found.mixed):
+                self._regular.add(file.index)
         types = struct_fields(found.type) if found.type is not None and is_struct(found.type) else {}
         self._types[file.index] = {name: types[name] for name in [*found.names, *types] if name in types}
         complaint = f"{unit} {found.first_bad_place}: it is not a JSON object: {excerpt(found.first_bad or '')}"
@@ -182,6 +214,19 @@ def _cast_finite(value: str, observed: pa.DataType, target: pa.DataType, hinted:
     return _cast(value, observed, target, hinted)
 
 
+def _cast_typed(typed: Mapping[str, str], otherwise: MakeCast) -> MakeCast:
+    """Where the column's type is the table's, the value as it was parsed; `typed` has its SQL by that of the variant."""
+
+    def cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
+        return Cast(typed[value]) if observed == target and value in typed else otherwise(value, observed, target, hinted)
+
+    return cast
+
+
+def _struct(fields: Mapping[str, str]) -> str:
+    return f"struct<{', '.join(f'{identifier(name)}: {type_}' for name, type_ in fields.items())}>"
+
+
 def _columns(bad: str, *, numbered: bool) -> list[Any]:
     from pyspark.sql.connect import functions as F
 
@@ -192,8 +237,9 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
             "bad": f"count_if({bad})",
             "first_bad": f"min_by(left({RAW}, 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
+            # Of which the type that all rows have says nothing.
+            "nulls": f"count_if(is_variant_null({ROW}))",
             "last_is_bad": f"max_by({bad}, {PLACE})",
-            "huge": f"count_if({RAW} RLIKE {literal(_HUGE)})",
             "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
             "bytes": f"sum(octet_length({RAW}) + 1)",
             "type": f"schema_of_variant_agg({ROW})",
@@ -204,7 +250,10 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
 
 
 def _survey(row: dict[str, Any]) -> _Survey:
-    values = {name: value for name, value in row.items() if name != URI}
+    values = {name: value for name, value in row.items() if name not in {URI, "nulls"}}
     values["type"] = None if row["type"] in {None, "VOID"} else from_variants(row["type"])
+    values["mixed"] = "VARIANT" in (row["type"] or "")
+    # A variant holds a number as a decimal, unless that has an exponent or more digits than decimals have: then as a double.
+    values["huge"] = "DOUBLE" in (row["type"] or "")
     values["names"] = row["names"] or ()
     return _Survey(**values)

@@ -89,7 +89,7 @@ def settle(source: SparkSource, frames: Frames, files: Sequence[LoadFile], targe
     failed = False
     for frame in frames.frames(files):
         typed = _typed(frame, target, rules)
-        if not _doubtful(frame, typed, rules.bad_rows is not BadRowPolicy.FAIL_FILE):
+        if not _doubtful(frame, typed, rules.bad_rows is not BadRowPolicy.FAIL_FILE and not frame.clean):
             continue
         by_index = {file.index: file for file in frame.files}
         counted = (

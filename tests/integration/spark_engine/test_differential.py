@@ -128,6 +128,40 @@ async def test_json_under_the_policies(both: Both, bad_rows: BadRowPolicy, evolu
     both.same_tables()
 
 
+async def test_json_of_which_every_value_is_of_its_fields_type(both: Both) -> None:
+    both.land(
+        "a.json",
+        '\ufeff{"id": 1, "price": -1.5, "ok": true, "name": "é\\u2028\\\\\\"\\ud83d\\ude00", "a.b`c \\"d": "odd"}\r\n'
+        '\n  {"price": 0.30000000000000004, "id": 9223372036854775807, "name": "1e400,", "ok": null}  \n'
+        '{"id": -9223372036854775808, "price": 12345678901234.567, "ok": false, "name": "\\u0000"}\n'
+        '{"name": "{}}", "price": null}',
+    )
+    both.land("b.json", '{"id": 5, "price": 2.5, "more": "x"}\n{"name": "b", "none": null}\n')
+    # A field that is of another type in another file of the batch, and in the table.
+    both.land("c.json", '{"price": 7, "id": 8}\n')
+    both.land("d.json", '{"price": 8.5, "id": 9}\n')
+
+    outcomes = await both.load("a.json", "b.json") | await both.load("c.json", "d.json")
+
+    assert [outcome.status for outcome in outcomes.values()] == ["LOADED"] * 4
+    rows = {row["id"]: row for row in both.same_tables() if row["id"] is not None}
+    assert rows[2**63 - 1]["price"] == 0.30000000000000004
+    assert rows[1]["name"] == 'é\u2028\\"\U0001f600'
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+@pytest.mark.parametrize(
+    "line", ["null", '{"id": 2} null', '{"id": 2},"the end of the line"] x', '{"id": 2}]', '{"id": 2}}', '{"id": 2, "id": 3}', "[]", "1e400"]
+)
+async def test_lines_that_are_no_object_or_more_than_one(both: Both, bad_rows: BadRowPolicy, line: str) -> None:
+    both.land("0.json", lines({"id": 0}))
+    both.land("a.json", '{"id": 1}\n' + line + '\n{"id": 3}\n')
+
+    await both.load(bad_rows=bad_rows)
+
+    both.same_tables()
+
+
 async def test_numbers_beyond_a_doubles_limits(both: Both) -> None:
     both.land("a.json", lines({"id": 1, "price": 1.5}))
     await both.load("a.json")
