@@ -35,6 +35,7 @@ NAMES = st.sampled_from(["a.json", "b +ü.json", "c/d.json", "e%20f.json"])
 NOISE = st.sampled_from(
     [A_GREETING, "{", "[]", a_notification("s3://other/x"), a_notification(BUCKET + "a.json", event="ObjectRemoved:Delete")]
 )
+DEAD_AFTER = 5
 WHERE = st.sampled_from([Step.LISTED, Step.DISCOVERED, Step.CLAIMED, Step.MARKED])
 
 
@@ -44,6 +45,7 @@ class EventsExactlyOnce(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.under_way: list[str] = []
         """Bodies that the store has sent and that have not arrived; each may arrive at any time, or never."""
+        self.deaths = 0
 
     @initialize(policy=st.sampled_from(ChangedFilePolicy), min_age=st.sampled_from([0, 90]))
     def begin(self, policy: ChangedFilePolicy, min_age: int) -> None:
@@ -55,12 +57,12 @@ class EventsExactlyOnce(RuleBasedStateMachine):
         # One clock for all, so that leases, messages and listings grow old together.
         database.clock = self.bench.clock
         self.bench.stores.now = self.bench.clock.now() - timedelta(days=1)
-        self.queue: FakeEventQueue = self.bench.event_queue(dead_after=5)
+        self.queue: FakeEventQueue = self.bench.event_queue(dead_after=DEAD_AFTER)
         source = a_notified_source(min_age_seconds=min_age)
         self.ingestion: Ingestion = self.do(listening(self.bench, source=source, policies=Policies(changed_files=policy), listed=False))
         self.runs = EventRunService(self.bench.unit_of_work, self.bench.stores, self.bench.clock, rest_seconds=0)
-        self.contents: dict[str, set[bytes]] = {}
-        """What each path has ever held."""
+        self.contents: dict[str, list[bytes]] = {}
+        """What each path has held, one after another: what comes back after something else is a version too."""
 
     def teardown(self) -> None:
         try:
@@ -77,7 +79,9 @@ class EventsExactlyOnce(RuleBasedStateMachine):
         """A file comes, or is overwritten, and the store tells of it so often, perhaps not at all."""
         content = b"x" * version
         self.bench.stores.put(BUCKET + name, content, modified_at=self.bench.clock.now())
-        self.contents.setdefault(BUCKET + name, set()).add(content)
+        versions = self.contents.setdefault(BUCKET + name, [])
+        if versions[-1:] != [content]:
+            versions.append(content)
         self.under_way += [a_notification(BUCKET + name)] * times
 
     @precondition(lambda self: self.under_way)
@@ -112,6 +116,7 @@ class EventsExactlyOnce(RuleBasedStateMachine):
         try:
             self.do(self._work())
         except KilledError:
+            self.deaths += 1
             self.bench.clock.advance(seconds=61)
         finally:
             steps.on_step = steps._nothing
@@ -125,12 +130,12 @@ class EventsExactlyOnce(RuleBasedStateMachine):
             await self.bench.pipeline.execute(entry.subject)
 
     @invariant()
-    def no_content_is_in_the_table_twice(self) -> None:
+    def no_version_is_in_the_table_twice(self) -> None:
         if not hasattr(self, "bench"):
             return
         table = self.bench.engine.tables.get(self.ingestion.destination.key)
-        for path, contents in self.contents.items():
-            most = len(contents) if self.policy is ChangedFilePolicy.APPEND else 1
+        for path, versions in self.contents.items():
+            most = len(versions) if self.policy is ChangedFilePolicy.APPEND else 1
             assert (table.rows_of(path) if table else 0) <= most * ROWS
 
     def everything_has_come(self) -> None:
@@ -144,7 +149,8 @@ class EventsExactlyOnce(RuleBasedStateMachine):
             rows = self.bench.table(self.ingestion).rows_of(path)
             assert rows >= ROWS if self.policy is ChangedFilePolicy.APPEND else rows == ROWS
         assert self.queue.bodies == []
-        assert all(letter.body in ("{", "[]") for letter in self.queue.dead_letters)
+        # What was handed out to so many who died with it is a dead letter too, whatever it says: its file came by the listing.
+        assert self.deaths >= DEAD_AFTER or all(letter.body in ("{", "[]") for letter in self.queue.dead_letters)
         assert self.do(self._triggers()) <= {RunTrigger.EVENT, RunTrigger.RETRY}
 
     async def _triggers(self) -> set[RunTrigger]:
