@@ -151,7 +151,8 @@ async def test_json_of_which_every_value_is_of_its_fields_type(both: Both) -> No
 
 @pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
 @pytest.mark.parametrize(
-    "line", ["null", '{"id": 2} null', '{"id": 2},"the end of the line"] x', '{"id": 2}]', '{"id": 2}}', '{"id": 2, "id": 3}', "[]", "1e400"]
+    "line",
+    ["null", '{"id": 2} null', '{"id": 2},"the end of the line"] x', '{"id": 2}]', '{"id": 2}}', '{"id": 2, "id": 3}', "[]", "1e400"],
 )
 async def test_lines_that_are_no_object_or_more_than_one(both: Both, bad_rows: BadRowPolicy, line: str) -> None:
     both.land("0.json", lines({"id": 0}))
