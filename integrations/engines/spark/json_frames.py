@@ -115,7 +115,7 @@ class JsonFrames:
         problem = f"CASE WHEN {ROW} IS NULL OR NOT startswith(schema_of_variant({ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
         fields = f"try_variant_get({ROW}, '$', {literal(struct)})"
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
-        cast = _cast if any(file.index in self._huge for file in files) else _cast_finite
+        cast: MakeCast = _cast if any(file.index in self._huge for file in files) else _cast_finite
         computed = [f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}"]
         if regular := self._read_alike(files, types):
             # In a mode in which it says so, should it ever not understand what the other parser did.
