@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, UnsupportedError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, SchemaEvolution, Source
+from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, Source
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
 from domain.ingestions.schedules import next_due
 from domain.ingestions.streaming import check_streaming
@@ -51,7 +51,6 @@ class IngestionService:
         """
         if input.execution.engine not in self._engines:
             raise UnsupportedError(f"there is no {input.execution.engine} engine here: nobody has configured one")
-        _check_evolution(input.execution.engine, input.policies.schema_evolution)
         grants = principal.tenant.grants
         source, destination = input.source.to_source(), input.destination.to_destination()
         check_streaming(source, input.format.to_format(), input.policies.to_policies(), input.execution.to_execution())
@@ -106,7 +105,6 @@ class IngestionService:
         if input.expected_version not in (None, present.version):
             raise ConflictError(ConflictReason.STALE_VERSION, "the ingestion has changed since it was read")
         source, format, policies = input.applied_to(present.source, present.format, present.policies)
-        _check_evolution(present.execution.engine, policies.schema_evolution)
         with _fields_of_an_update():
             check_streaming(source, format, policies, present.execution)
             if source != present.source:
@@ -231,11 +229,6 @@ def _in_an_update(path: tuple[str, ...]) -> tuple[str, ...]:
         case ("format", "options", *rest):
             return ("format_options", *rest)
     return path
-
-
-def _check_evolution(engine: EngineType, policy: SchemaEvolution) -> None:
-    if engine is EngineType.SPARK and policy is SchemaEvolution.REQUIRE_APPROVAL:
-        raise ValidationError.of("policies", "schema_evolution", message="REQUIRE_APPROVAL is not supported by the SPARK engine yet")
 
 
 def _check_namespace(destination: Destination, grants: Grants) -> None:

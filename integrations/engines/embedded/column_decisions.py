@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import pyarrow as pa
@@ -87,7 +87,15 @@ def in_one_spelling(type_: pa.DataType) -> pa.DataType:
     return type_
 
 
-def adds_fields(before: str | None, after: str) -> bool:
+def without_a_place(asks_for: tuple[ColumnChange, ...], does_not_fit: Callable[[str], bool]) -> tuple[ColumnChange, ...]:
+    """The changes without which a file's values have no place. A number's type alone is not to change before a number does not fit it:
+    `does_not_fit` answers whether the file has one, by the column's name.
+    """
+    kept = tuple(change for change in asks_for if _adds_fields(change.before, change.after) or does_not_fit(change.column))
+    return asks_for if len(kept) == len(asks_for) else kept
+
+
+def _adds_fields(before: str | None, after: str) -> bool:
     """Whether a change is more than promotions of numbers."""
     if before is None:
         return True

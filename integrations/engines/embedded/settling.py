@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import duckdb
 
@@ -11,7 +12,7 @@ from domain.ingestions.entities import BadRowPolicy, SchemaEvolution
 from domain.ports.engine import RESCUED_DATA_COLUMN, ColumnChange
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.casts import cast
-from integrations.engines.embedded.column_decisions import adds_fields
+from integrations.engines.embedded.column_decisions import without_a_place
 from integrations.engines.embedded.column_types import describe, identifier, literal, sql_type
 from integrations.engines.embedded.parts import FILE, LINE, PROBLEM, RAW, SURPLUS, Part
 from integrations.engines.embedded.row_rules import RowRules
@@ -118,7 +119,7 @@ class Settlement:
         ).fetchall()
 
     def _settle_file(self, typed: _TypedPart, file: LoadFile, rows: int, bad: int, surplus: int, rescued: int) -> None:
-        needs = self._needs(typed, file) if bad or surplus else ()
+        needs = without_a_place(file.asks_for, partial(self._does_not_fit, typed, file)) if bad or surplus else ()
         if needs and not (self._rules.bad_rows is BadRowPolicy.FAIL_FILE and bad and self._is_bad_anyway(typed, file, needs)):
             file.hold(needs)
         elif surplus and self._rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
@@ -129,15 +130,8 @@ class Settlement:
             file.rows_skipped += bad if self._rules.bad_rows is BadRowPolicy.SKIP_ROW else 0
             file.rows_rescued += rescued
 
-    def _needs(self, typed: _TypedPart, file: LoadFile) -> tuple[ColumnChange, ...]:
-        """What would give the file's values a place. A number's type alone is not to change before a number does not fit it."""
-        kept = tuple(
-            change for change in file.asks_for if adds_fields(change.before, change.after) or self._does_not_fit(typed, file, change)
-        )
-        return file.asks_for if len(kept) == len(file.asks_for) else kept
-
-    def _does_not_fit(self, typed: _TypedPart, file: LoadFile, change: ColumnChange) -> bool:
-        return change.column in typed.misfits and self._has(typed, file, typed.misfits[change.column])
+    def _does_not_fit(self, typed: _TypedPart, file: LoadFile, column: str) -> bool:
+        return column in typed.misfits and self._has(typed, file, typed.misfits[column])
 
     def _is_bad_anyway(self, typed: _TypedPart, file: LoadFile, needs: Sequence[ColumnChange]) -> bool:
         """Whether a row of the file stays bad, whatever is decided."""

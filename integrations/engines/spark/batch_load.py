@@ -57,22 +57,22 @@ class SparkBatchLoad(TableLoad):
         """Whether there may be a branch whose files are surely not on main."""
 
     async def run(self, guard: CommitGuard) -> BatchOutcome:
-        stop = self._client.interrupt
         try:
             reached(Step.STAGED)
             await self._find_first()
-            await self._threads.run_to_end(self._read, stop=stop)
-            await self._leave_out_changed()
-            while self._open_rows:
-                await self._threads.run_to_end(self._write, stop=stop)
-                if not await self._leave_out_changed():
-                    break
-            return await self._commit_under(guard, self._without_replaced, self._publish)
+            return await self._commit_under(guard, self._ready, self._publish)
         finally:
             await self._threads.run_to_end(self._discard)
 
-    async def _without_replaced(self) -> bool:
-        """Whether there is anything to commit, the rows that are replaced being taken out of the table as it is."""
+    async def _ready(self) -> bool:
+        """Whether there is anything to commit: a branch for the table as it is, of files as they were listed, without the replaced rows."""
+        if self._loading is None:
+            await self._threads.run_to_end(self._read, stop=self._client.interrupt)
+            await self._leave_out_changed()
+            while self._open_rows:
+                await self._threads.run_to_end(self._write, stop=self._client.interrupt)
+                if not await self._leave_out_changed():
+                    break
         if self._replaces():
             await self._threads.run_to_end(self._take_out)
         return self._prepared is not None or self._rewrite is not None
@@ -83,7 +83,7 @@ class SparkBatchLoad(TableLoad):
 
     def _read(self) -> None:
         existing = None if self._table is None else user_columns(self._table.schema())
-        loading = SparkLoading(self._source.spark, self._batch.format, self._rules)
+        loading = SparkLoading(self._source.spark, self._batch.format, self._rules, self._batch.decisions)
         try:
             try:
                 loading.read(self._files, existing)
@@ -188,8 +188,16 @@ class SparkBatchLoad(TableLoad):
         return self._snapshot_id(table)
 
     def _start_over(self, found: Prepared) -> None:
-        """Take the table as it is now. The branch's data files are as good as they were."""
+        """Take the table as it is now. The branch's data files are as good as they were, unless a file that waits has a place by now."""
         table = self._find_again()
+        if any(file.needs for file in self._files):
+            self._branched = bool(found.added)
+            self._discard()
+            self._loading = None
+            for file in self._files:
+                if file.failure is None:
+                    file.begin_again()
+            return
         if not found.added:
             return
         again = prepared(table, self._branch)

@@ -67,6 +67,7 @@ class ColumnarFrames:
                     shown = ", ".join(f'"{name}"' for name in new)
                     raise ColumnNamesError(f"The file has columns that the table does not have: {shown}.")
                 target.offer(types)
+                file.asks_for = target.needs(types)
             except ColumnNamesError as error:
                 file.fail(str(error))
 

@@ -92,6 +92,7 @@ class CsvFrames:
             types = {name: known.get(name) or self._inferred(name, present) for name in self._kinds[file.index].names}
             try:
                 target.offer(types)
+                file.asks_for = target.needs(self._new(file, target))
             except ColumnNamesError as error:
                 file.fail(str(error))
 
@@ -173,6 +174,11 @@ class CsvFrames:
             file.fail(f"No row fits the header: {excerpt(found['last_bad'] or '')}")
         elif found["last_is_bad"] and lines["bytes"] != file.size_bytes:
             file.fail(f"The file is truncated: it ends in the middle of a row: {excerpt(found['last_bad'] or '')}")
+
+    def _new(self, file: LoadFile, target: TargetColumns) -> dict[str, pa.DataType]:
+        """The file's own types of the columns that somebody has to decide on, if anybody is asked."""
+        found = self._fitting[file.index] if target.asks else {}
+        return {name: self._inferred(name, [file]) for name, (seen, _) in found.items() if seen and name not in target.decided}
 
     def _inferred(self, name: str, files: Sequence[LoadFile]) -> pa.DataType:
         """The narrowest type that every value of the open files is written in."""

@@ -95,6 +95,7 @@ class JsonFrames:
             try:
                 target.check_names(list(self._types[file.index]))
                 target.offer(self._types[file.index])
+                file.asks_for = target.needs(self._types[file.index])
             except ColumnNamesError as error:
                 file.fail(str(error))
 

@@ -11,7 +11,16 @@ from pyspark.sql.connect import functions as F
 
 from domain.ingestions.entities import FormatSpec, FormatType
 from domain.ingestions.formats import CsvOptions, JsonOptions
-from domain.ports.engine import BATCH_ID_COLUMN, BATCH_ID_PROPERTY, EPOCH_PROPERTY, RESCUED_DATA_COLUMN, SOURCE_FILE_COLUMN, LoadBatch
+from domain.ports.engine import (
+    BATCH_ID_COLUMN,
+    BATCH_ID_PROPERTY,
+    EPOCH_PROPERTY,
+    NO_DECISIONS,
+    RESCUED_DATA_COLUMN,
+    SOURCE_FILE_COLUMN,
+    Decisions,
+    LoadBatch,
+)
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
@@ -27,10 +36,11 @@ from integrations.engines.spark.unreadable import isolating
 class SparkLoading:
     """Reads the files of one batch, or of a preview, into rows that are ready to be written."""
 
-    def __init__(self, source: SparkSource, format_: FormatSpec, rules: RowRules) -> None:
+    def __init__(self, source: SparkSource, format_: FormatSpec, rules: RowRules, decisions: Decisions = NO_DECISIONS) -> None:
         self._source = source
         self._format = format_
         self._rules = rules
+        self._decisions = decisions
         self.files: Sequence[LoadFile] = ()
         self._existing: Mapping[str, pa.DataType] | None = None
         self.target = TargetColumns(None, (), rules.evolution)
@@ -58,8 +68,8 @@ class SparkLoading:
     def _settle(self) -> None:
         files = self.files
         while True:
-            # Anew each time: what only failed files have brought is not to become a column.
-            self.target = TargetColumns(self._existing, self._format.hints, self._rules.evolution)
+            # Anew each time: what only files that are left out have brought is not to become a column.
+            self.target = TargetColumns(self._existing, self._format.hints, self._rules.evolution, self._decisions)
             self._frames.offer([file for file in files if file.is_open], self.target)
             if not any(file.is_open for file in files) or not settle(self._source, self._frames, files, self.target, self._rules):
                 return

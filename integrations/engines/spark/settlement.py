@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -11,18 +11,26 @@ from pyspark.sql.connect import functions as F
 from domain.ingestions.entities import BadRowPolicy, SchemaEvolution
 from domain.ports.engine import RESCUED_DATA_COLUMN
 from integrations.engines.embedded.batch_files import LoadFile
+from integrations.engines.embedded.column_decisions import without_a_place
 from integrations.engines.embedded.column_types import describe
+from integrations.engines.embedded.parts import INTERNAL_PREFIX
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
 from integrations.engines.spark.frames import PLACE, PROBLEM, RAW, URI, Frame, Frames, SparkSource
 from integrations.engines.spark.types import identifier, literal, sql_type
 
+_SURPLUS = f"{INTERNAL_PREFIX}surplus"
+
 
 @dataclass(frozen=True, slots=True)
 class _Typed:
-    """A frame's SQL under the target columns; `bad` and `surplus` are conditions on a row, None for never."""
+    """A frame's SQL under the target columns; `bad` and `surplus` are conditions on a row, None for never.
+
+    `misfits` tells of each column when it makes a row bad, and of `PROBLEM`.
+    """
 
     values: dict[str, str]
+    misfits: dict[str, str]
     bad: str | None
     surplus: str | None
     complaint: str
@@ -31,7 +39,7 @@ class _Typed:
 
 def _typed(frame: Frame, target: TargetColumns, rules: RowRules) -> _Typed:
     columns = target.columns
-    values, misfits, surplus, names = {}, [f"{PROBLEM} IS NOT NULL"], [], []
+    values, misfits, surplus, names = {}, {PROBLEM: f"{PROBLEM} IS NOT NULL"}, [], []
     complaints = [PROBLEM]
     for name, type_ in frame.types.items():
         column = frame.columns[name]
@@ -43,7 +51,7 @@ def _typed(frame: Frame, target: TargetColumns, rules: RowRules) -> _Typed:
         cast = frame.cast(column, type_, columns[name], name in target.hints)
         values[name] = cast.value
         if cast.fits:
-            misfits.append(f"NOT {cast.fits}")
+            misfits[name] = f"NOT {cast.fits}"
             label, wanted = f'column "{name}": ', f" is not of type {describe(columns[name])}"
             text = f"concat({literal(label)}, left(CAST({column} AS STRING), 40), {literal(wanted)})"
             complaints.append(f"CASE WHEN NOT {cast.fits} THEN {text} END")
@@ -56,10 +64,10 @@ def _typed(frame: Frame, target: TargetColumns, rules: RowRules) -> _Typed:
         surplus = []
     elif rules.evolution is SchemaEvolution.ADD_NEW_COLUMNS and surplus:
         # Whatever could be added has been: what is left stands against a pinned type.
-        misfits += surplus
+        misfits[_SURPLUS] = " OR ".join(surplus)
         complaints.append(f"CASE WHEN {_any(surplus)} THEN concat('fields that the pinned type does not have: ', {_joined(names)}) END")
         surplus = []
-    return _Typed(values, _any(misfits), _any(surplus), _joined(complaints), _joined(names))
+    return _Typed(values, misfits, _any(list(misfits.values())), _any(surplus), _joined(complaints), _joined(names))
 
 
 def _any(conditions: Sequence[str]) -> str | None:
@@ -85,8 +93,10 @@ def _doubtful(frame: Frame, typed: _Typed, known_bad: bool) -> bool:
 
 
 def settle(source: SparkSource, frames: Frames, files: Sequence[LoadFile], target: TargetColumns, rules: RowRules) -> bool:
-    """Count the rows of the open files under the policies, and fail files; whether any has failed."""
-    failed = False
+    """Count the rows of the open files under the policies, and fail or hold files; whether any has been left out."""
+    left = False
+    for file in files:
+        file.rows_skipped = file.rows_rescued = 0
     for frame in frames.frames(files):
         typed = _typed(frame, target, rules)
         if not _doubtful(frame, typed, rules.bad_rows is not BadRowPolicy.FAIL_FILE and not frame.clean):
@@ -102,20 +112,46 @@ def settle(source: SparkSource, frames: Frames, files: Sequence[LoadFile], targe
             .toArrow()
             .to_pylist()
         )
+        found = {source.index_of(row[URI]): row for row in counted}
+        asking = [file for file in frame.files if file.asks_for and _has_misfits(found.get(file.index))]
+        misfits = _misfits(source, frames, asking, target, rules)
         new, complaining = [], {}
-        for row in counted:
-            file = by_index[source.index_of(row[URI])]
-            if row["surplus"] and rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
+        for index, row in found.items():
+            file = by_index[index]
+            needs = without_a_place(file.asks_for, misfits[index].__contains__) if index in misfits else ()
+            bad_anyway = needs and misfits[index] - {change.column for change in needs}
+            if needs and not (rules.bad_rows is BadRowPolicy.FAIL_FILE and bad_anyway):
+                file.hold(needs)
+                left = True
+            elif row["surplus"] and rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
                 new.append(file)
             elif row["bad"] and rules.bad_rows is BadRowPolicy.FAIL_FILE:
                 complaining[file.index] = row["bad"]
             else:
                 file.rows_skipped = row["bad"] if rules.bad_rows is BadRowPolicy.SKIP_ROW else 0
                 file.rows_rescued = row["rescued"]
-        failed = failed or bool(new or complaining)
+        left = left or bool(new or complaining)
         _fail_for_new_columns(source, frame, typed, new)
         _fail_for_bad_rows(source, frames, [file for file in frame.files if file.index in complaining], complaining, target, rules)
-    return failed
+    return left
+
+
+def _has_misfits(counts: Mapping[str, int] | None) -> bool:
+    return counts is not None and bool(counts["bad"] or counts["surplus"])
+
+
+def _misfits(
+    source: SparkSource, frames: Frames, files: Sequence[LoadFile], target: TargetColumns, rules: RowRules
+) -> dict[int, frozenset[str]]:
+    """Of each of the files, by index, the columns that make a row of it bad, and `PROBLEM`."""
+    found: dict[int, frozenset[str]] = {}
+    for frame in frames.frames(files):
+        conditions = _typed(frame, target, rules).misfits
+        any_row = [F.expr(f"bool_or({condition})").alias(f"misfit_{place}") for place, condition in enumerate(conditions.values())]
+        for row in frame.rows.groupBy(URI).agg(*any_row).toArrow().to_pylist():
+            names = (name for place, name in enumerate(conditions) if row[f"misfit_{place}"])
+            found[source.index_of(row[URI])] = frozenset(names)
+    return found
 
 
 def _fail_for_new_columns(source: SparkSource, frame: Frame, typed: _Typed, files: Sequence[LoadFile]) -> None:

@@ -19,11 +19,13 @@ from pyarrow import orc
 from pyiceberg.catalog.sql import SqlCatalog
 
 from domain.ingestions.entities import BadRowPolicy, Destination, FormatType, SchemaEvolution
-from domain.ports.engine import FileOutcome
+from domain.ports.engine import ColumnChange, Decisions, FileOutcome
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.object_store.stores import ConfiguredObjectStores
 from tests.contracts.engine_contract import lines
 from tests.fixtures.engine_bench import EngineBench
+
+ASK = SchemaEvolution.REQUIRE_APPROVAL
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Both:
 
 def _told(outcomes: Mapping[str, FileOutcome]) -> dict[str, Any]:
     return {
-        name: (outcome.status, outcome.rows, outcome.rows_skipped, outcome.rows_rescued, outcome.message is not None)
+        name: (outcome.status, outcome.rows, outcome.rows_skipped, outcome.rows_rescued, outcome.message is not None, outcome.needs)
         for name, outcome in outcomes.items()
     }
 
@@ -160,6 +162,54 @@ async def test_lines_that_are_no_object_or_more_than_one(both: Both, bad_rows: B
 
     await both.load(bad_rows=bad_rows)
 
+    both.same_tables()
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_what_somebody_has_to_decide_on(both: Both, bad_rows: BadRowPolicy) -> None:
+    both.land("0.json", lines({"id": 1, "at": {"x": 1}, "small": 1, "tags": ["a"]}))
+    await both.load("0.json", evolution=ASK, bad_rows=bad_rows, hints={"small": "int"})
+    both.land("field.json", lines({"id": 2, "at": {"x": 2, "y": {"z": "t"}}}, {"id": 3}))
+    both.land("promotion.json", lines({"id": 4, "small": 2**40}))
+    both.land("fits.json", lines({"id": 5, "small": 7, "none": None}))
+    both.land("both.json", lines({"id": 6, "new": [1.5], "at": {"x": 3, "y": {"z": "u"}}}, {"id": "six", "new": None}))
+    both.land("another.json", lines({"id": 7, "new": "text", "tags": [1]}))
+    names = ("field.json", "promotion.json", "fits.json", "both.json", "another.json")
+
+    asked = await both.load(*names, evolution=ASK, bad_rows=bad_rows)
+    decisions = Decisions(approved=asked["field.json"].needs, rejected=(ColumnChange("new", None, "list<double>"),))
+    decided = await both.load(*names, evolution=ASK, bad_rows=bad_rows, decisions=decisions)
+
+    assert asked["field.json"].needs == (ColumnChange("at", "struct<x: long>", "struct<x: long, y: struct<z: string>>"),)
+    assert decided["field.json"].needs == ()
+    both.same_tables()
+
+
+@pytest.mark.parametrize("format", [FormatType.CSV, FormatType.PARQUET])
+async def test_what_somebody_has_to_decide_on_in_other_formats(both: Both, format: FormatType) -> None:
+    def land(name: str, rows: list[dict[str, Any]]) -> str:
+        whole = f"{name}.{format.lower()}"
+        if format is FormatType.CSV:
+            both.land(whole, "\n".join(",".join(map(str, line)) for line in [rows[0], *(row.values() for row in rows)]) + "\n")
+        else:
+            pq.write_table(pa.Table.from_pylist(rows), both.spark.folder / whole)
+        return whole
+
+    first = land("first", [{"id": 1}])
+    await both.load(first, format=format, evolution=ASK)
+    names = [
+        land("new", [{"id": 2, "price": 1.5}, {"id": 3, "price": 2.5}]),
+        land("plain", [{"id": 4}]),
+        land("other", [{"id": 5, "price": 7}]),
+    ]
+
+    asked = await both.load(*names, format=format, evolution=ASK)
+    approved = await both.load(*names, format=format, evolution=ASK, decisions=Decisions(approved=asked[names[0]].needs))
+
+    assert [outcome.needs for outcome in asked.values()] == [
+        (ColumnChange("price", None, type_),) if type_ else () for type_ in ("double", None, "long")
+    ]
+    assert [outcome.needs for outcome in approved.values()] == [(), (), ()]
     both.same_tables()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, ValidationError
 from domain.ingestions.checkpoints import Checkpoints
-from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, Schedule
+from domain.ingestions.entities import Ingestion, IngestionStatus, Schedule
 from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.service import IngestionService
 from domain.ports.object_store import SourceUnavailableError
@@ -154,21 +154,6 @@ class TestUpdate:
         assert not await listed_after(name="renamed")
         assert await listed_after(glob="*.json")
         assert await listed_after(credential="other")
-
-    async def test_spark_asks_nobody_about_schema_changes(self, bench: Workbench, me: Principal) -> None:
-        """Neither from the beginning nor later: files would be loaded, or refused, without anybody having been asked."""
-        engines = (EngineType.EMBEDDED, EngineType.SPARK)
-        service = IngestionService(bench.unit_of_work, bench.stores, bench.clock, Checkpoints("s3://checkpoints/root/"), engines)
-        bench.stores.add_location(BUCKET)
-        asking, by_spark = {"schema_evolution": "REQUIRE_APPROVAL"}, {"engine": "SPARK"}
-        refused = [FieldError(("policies", "schema_evolution"), "REQUIRE_APPROVAL is not supported by the SPARK engine yet")]
-        with pytest.raises(ValidationError) as raised:
-            await create(service, me, execution=by_spark, policies=asking)
-        assert list(raised.value.fields) == refused
-        created = await create(service, me, execution=by_spark)
-        with pytest.raises(ValidationError) as raised:
-            await update(service, me, created, policies=asking)
-        assert list(raised.value.fields) == refused
 
     async def test_the_expected_version_is_held_to(self, service: IngestionService, me: Principal) -> None:
         created = await create(service, me)
