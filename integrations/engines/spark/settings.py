@@ -9,8 +9,9 @@ SESSION_SETTINGS: Mapping[str, str] = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.caseSensitive": "true",
     "spark.sql.ansi.enabled": "true",
-    # Files are named one by one. A job that lists them in parallel, and a partition for each, cost more than reading them.
-    "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",
+    # Files are named one by one, and Spark asks the store for each. In tasks of many: one after another in the driver is slow where the
+    # store is far, and a task for each of thousands costs more than reading them, as does a partition for each.
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "64",
     "spark.sql.files.openCostInBytes": "65536",
     # Aggregates keep a small state for each file; with more than 128 of them Spark would sort all rows by file instead.
     "spark.sql.objectHashAggregate.sortBased.fallbackThreshold": "100000",

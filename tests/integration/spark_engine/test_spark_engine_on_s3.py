@@ -110,6 +110,21 @@ async def test_objects_are_loaded_by_their_names_as_they_are(world: World) -> No
         assert 'begin with "_" or "."' in (outcomes[name].message or "")
 
 
+async def test_so_many_objects_that_spark_asks_for_them_in_tasks(world: World) -> None:
+    """Each with the ingestion's own credential, and one that has gone by then keeps no other out."""
+    for number in range(70):
+        world.bucket.put(f"landing/{number:03}.json", lines({"id": number}).encode())
+    objects = await world.listed()
+    world.bucket.delete("landing/033.json")
+
+    by_stranger = await world.load("stranger", objects)
+    outcomes = await world.load(objects=objects)
+
+    assert {outcome.status for outcome in by_stranger.values()} == {OutcomeStatus.FAILED}
+    assert [name for name, outcome in outcomes.items() if outcome.status is not OutcomeStatus.LOADED] == ["033.json"]
+    assert world.rows() == [(f"{number:03}.json", number) for number in range(70) if number != 33]
+
+
 async def test_a_credential_does_not_read_with_another_ones_keys(world: World) -> None:
     world.bucket.put("landing/a.json", lines({"id": 1}).encode())
     objects = await world.listed()
