@@ -22,9 +22,10 @@ _PATIENCE_SECONDS = 120.0
 
 
 async def measure(report: Report, place: Path) -> None:
+    place = place / "cancelled"
     landing = place / "landing"
     await asyncio.to_thread(_write_files, landing)
-    async with LocalPrefect(place / "prefect") as server, stack_by_prefect(place / "cancelled", server) as bench:
+    async with LocalPrefect(place / "prefect") as server, stack_by_prefect(place, server) as bench:
         ingestion = await bench.create({"type": "LOCAL", "path": str(landing)}, {"type": "JSON"})
         taken = []
         for _ in range(TIMES + 1):
@@ -54,7 +55,7 @@ async def _until_it_loads(bench: BenchStack, run: Run) -> None:
 
 
 def _write_files(landing: Path) -> None:
-    landing.mkdir()
+    landing.mkdir(parents=True)
     for file in range(FILES):
         rows = ({"id": file * ROWS_PER_FILE + row, "name": f"row {row} of file {file}"} for row in range(ROWS_PER_FILE))
         (landing / f"{file:06}.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
