@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from autoloader.observed_services import observed
 from autoloader.orchestration import open_orchestrator, run_queue
 from autoloader.outbox import Lane
 from autoloader.recently import Recently
+from autoloader.scratch import scratch_folder
 from autoloader.settings import CredentialSettings, Settings
 from autoloader.telemetry import metrics_page, open_measuring
 from autoloader.webhook_key import webhook_key
@@ -152,8 +151,7 @@ async def open_application(settings: Settings, database_url: str) -> AsyncIterat
         await asyncio.to_thread(newest_revision)
         stores = ConfiguredObjectStores({name: credential(given) for name, given in settings.credentials.items()})
         stack.push_async_callback(stores.aclose)
-        staging = _scratch(settings.home.absolute())
-        stack.callback(shutil.rmtree, staging, ignore_errors=True)
+        staging = stack.enter_context(scratch_folder(settings.home.absolute()))
         if not settings.local_roots:
             settings.landing.mkdir(parents=True, exist_ok=True)
         engine = EmbeddedEngine(engine_settings(settings, database_url, staging), stores)
@@ -393,15 +391,3 @@ def spark_engine(
 def credential(given: CredentialSettings) -> S3Credential:
     values = {name: value for name, value in given if value is not None}
     return S3Credential(**{name: getattr(value, "get_secret_value", lambda value=value: value)() for name, value in values.items()})
-
-
-def _scratch(home: Path) -> Path:
-    """This process's folder for staged bytes; what killed processes have left of theirs is removed."""
-    staging = home / "staging"
-    staging.mkdir(parents=True, exist_ok=True)
-    for left in staging.iterdir():
-        if left.name.isdigit() and not Path(f"/proc/{left.name}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    mine = staging / str(os.getpid())
-    mine.mkdir(exist_ok=True)
-    return mine
