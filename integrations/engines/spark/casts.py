@@ -36,6 +36,7 @@ _PATTERNS: dict[pa.DataType, str] = {
     TIMESTAMPTZ: f"{_DAY}([T ]{_CLOCK}{_OFFSET}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
+_PART = 2**62
 _AS_TEXT = {DATE, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY}
 _EXACT = {(INT, LONG), (FLOAT, DOUBLE), (INT, DOUBLE), (INT, STRING), (LONG, STRING), (BOOLEAN, STRING), (DATE, STRING)}
 
@@ -53,11 +54,10 @@ def from_text(text: str, target: pa.DataType) -> Cast:
         value = f"try_cast(regexp_replace({trimmed}, {literal(chr(92) + '.0*$')}, '') AS {sql})"
         fits = f"{_matches(trimmed, LONG_TEXT)} AND {value} IS NOT NULL"
     elif target in {DOUBLE, FLOAT}:
-        whole = f"try_cast({trimmed} AS DECIMAL(38, 0))"
         finite = f"{_matches(trimmed, DOUBLE_TEXT)} AND abs({value}) < double('Infinity')"
         exact = (
             f"(length({trimmed}) < 16 OR NOT {_matches(trimmed, '[+-]?[0-9]{16,}')}"
-            f" OR coalesce(try_cast(try_cast({trimmed} AS DOUBLE) AS DECIMAL(38, 0)) = {whole}, false))"
+            f" OR {_is_exactly(f'try_cast({trimmed} AS DOUBLE)', trimmed)})"
         )
         fits = f"({finite} AND {exact}) OR {_matches(trimmed, NOT_FINITE_TEXT)}"
     elif target == BOOLEAN:
@@ -90,11 +90,9 @@ def from_variant(value: str, observed: pa.DataType, target: pa.DataType, *, leni
         typed = f"try_variant_get({value}, '$', '{sql_type(target)}')"
         if target != DOUBLE:
             return Cast(typed)
-        # Numbers that no double is near enough to.
-        exact = (
-            f"(abs({typed}) < {EXACT_DOUBLE} OR coalesce(try_cast({typed} AS DECIMAL(38, 0)) = try_cast({text} AS DECIMAL(38, 0)), false))"
-        )
-        lossless = exact if observed == LONG else f"abs({typed}) < double('Infinity')"
+        # Whole numbers that no double is near enough to, and numbers beyond its limits.
+        near = f"(abs({typed}) < {EXACT_DOUBLE} OR NOT {_matches(text, '-?[0-9]+')} OR {_is_exactly(typed, text)})"
+        lossless = near if observed == LONG else f"({near} AND abs({typed}) < double('Infinity'))"
         return Cast(f"CASE WHEN {lossless} THEN {typed} END", f"({_is_nothing(value)} OR {lossless})", sure=typed)
     held = from_text(text, target)
     if target not in _AS_TEXT and lenient:
@@ -138,6 +136,18 @@ def from_typed(value: str, source: pa.DataType, target: pa.DataType, *, depth: i
 
 def _matches(text: str, pattern: str) -> str:
     return f"{text} RLIKE {literal(f'^({pattern}){chr(92)}z')}"
+
+
+def _is_exactly(double: str, whole: str) -> str:
+    """Whether a double is exactly the whole number that text or an integer says, of up to 37 digits.
+
+    By the parts of it that integers of 64 bits hold. A cast to a decimal would not tell: Spark makes that of the double's shortest text,
+    which may be another number.
+    """
+    high = f"floor(abs({double}) / double('{_PART}'))"
+    low = f"CAST(abs({double}) - {high} * double('{_PART}') AS BIGINT)"
+    value = f"CAST({high} AS DECIMAL(38, 0)) * {_PART} + {low}"
+    return f"coalesce(CASE WHEN abs({double}) < double('{_PART**2}') THEN {value} = abs(try_cast({whole} AS DECIMAL(38, 0))) END, false)"
 
 
 def _is_nothing(value: str) -> str:

@@ -54,6 +54,8 @@ class CsvFrames:
     def __init__(self, source: SparkSource, options: CsvOptions, rules: RowRules) -> None:
         self._source = source
         self._options = options
+        self._encoding = {} if options.encoding == "utf-8" else {"encoding": options.encoding}
+        """How text is read."""
         self._rules = rules
         self._kinds: dict[int, _Kind] = {}
         self._fitting: dict[int, dict[str, tuple[bool, frozenset[pa.DataType]]]] = {}
@@ -71,8 +73,10 @@ class CsvFrames:
                 file.fail(str(error))
         for kind, alike in self._by_kind(files).items():
             rows = self._look_at_rows(kind, alike)
+            doubtful = [file for file in alike if file.index in rows and rows[file.index]["last_is_bad"]]
+            cut = self._source.unended(doubtful, **self._encoding)
             for file in alike:
-                self._judge(file, kind, lines[file.index], rows.get(file.index))
+                self._judge(file, kind, lines[file.index], rows.get(file.index), cut_short=file.index in cut)
 
     def offer(self, files: Sequence[LoadFile], target: TargetColumns) -> None:
         known = target.columns
@@ -112,8 +116,7 @@ class CsvFrames:
         return kinds
 
     def _look_at_lines(self, files: Sequence[LoadFile]) -> dict[int, dict[str, Any]]:
-        encoding = {} if self._options.encoding == "utf-8" else {"encoding": self._options.encoding}
-        read = self._source.read("text", files, lineSep="\n", **encoding)
+        read = self._source.read("text", files, lineSep="\n", **self._encoding)
         lines = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
         filled = f"rtrim({literal(chr(13))}, {RAW}) <> ''"
         quote = literal(self._options.quote)
@@ -125,7 +128,6 @@ class CsvFrames:
                     "first": f"min_by(left({RAW}, {_LONGEST_HEADER}), {PLACE}) FILTER (WHERE {filled})",
                     "quotes": f"sum(length({RAW}) - length(replace({RAW}, {quote}, '')))",
                     "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
-                    "bytes": f"sum(octet_length({RAW}) + 1)",
                 }.items()
             )
         )
@@ -155,7 +157,7 @@ class CsvFrames:
         counted = rows.groupBy(URI).agg(*(F.expr(expression).alias(name) for name, expression in aggregates.items()))
         return {self._source.index_of(row[URI]): row for row in counted.toArrow().to_pylist()}
 
-    def _judge(self, file: LoadFile, kind: _Kind, lines: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
+    def _judge(self, file: LoadFile, kind: _Kind, lines: Mapping[str, Any], found: Mapping[str, Any] | None, *, cut_short: bool) -> None:
         header = 1 if self._options.header else 0
         rows = 0 if found is None else found["rows"]
         self._fitting[file.index] = {
@@ -172,7 +174,7 @@ class CsvFrames:
             return
         elif found["bad"] == rows:
             file.fail(f"No row fits the header: {excerpt(found['last_bad'] or '')}")
-        elif found["last_is_bad"] and lines["bytes"] != file.size_bytes:
+        elif cut_short:
             file.fail(f"The file is truncated: it ends in the middle of a row: {excerpt(found['last_bad'] or '')}")
 
     def _new(self, file: LoadFile, target: TargetColumns) -> dict[str, pa.DataType]:

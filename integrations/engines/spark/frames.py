@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql.connect import functions as F
 from pyspark.sql.connect.session import SparkSession
 
 from integrations.engines.embedded.batch_files import LoadFile
@@ -89,6 +90,15 @@ class SparkSource:
         if schema is not None:
             reader = reader.schema(schema)
         return reader.load([_GLOB.sub(r"\\\g<0>", self._uris[file.index]) for file in files])
+
+    def unended(self, files: Sequence[LoadFile], **options: str) -> set[int]:
+        """The files whose last line has no end: the lines themselves do not tell, the parts between quotes do."""
+        if not files:
+            return set()
+        read = self.read("text", files, lineSep='"', **options)
+        parts = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        last = parts.groupBy(URI).agg(F.expr(f"max_by(endswith({RAW}, '\\n'), {PLACE})").alias("ended"))
+        return {self.index_of(row[URI]) for row in last.toArrow().to_pylist() if not row["ended"]}
 
     def index_of(self, written: str) -> int:
         """The file behind a URI in a row."""

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql.connect import functions as F
 
 from domain.ingestions.entities import BadRowPolicy
 from domain.ingestions.formats import JsonLayout, JsonOptions
 from integrations.engines.embedded.batch_files import LoadFile, excerpt
 from integrations.engines.embedded.casts import Cast
-from integrations.engines.embedded.column_types import BOOLEAN, DOUBLE, LONG, STRING, is_struct, struct_fields
+from integrations.engines.embedded.column_types import BOOLEAN, DOUBLE, LONG, NULL, STRING, is_struct, struct_fields
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.type_merging import unify
 from integrations.engines.spark.casts import from_variant
 from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, MakeCast, SparkSource
-from integrations.engines.spark.types import from_variants, identifier, literal, sql_type
+from integrations.engines.spark.types import DoubleFields, double_fields, from_variants, identifier, literal, sql_type
 
 ROW = "__autoloader_row"
 PARSED = "__autoloader_parsed"
@@ -29,8 +30,11 @@ _TYPED = "__autoloader_typed"
 _BOM = "\ufeff"
 _END = secrets.token_hex(8)
 """Follows each line into the parser, which would pass over whatever comes after the first value. No line can know it."""
-_SAME_IN_BOTH = frozenset({LONG, DOUBLE, BOOLEAN, STRING})
-"""Types as which Spark's own JSON parser reads each value of that type exactly as the variant's does, and sooner."""
+_SAME_IN_BOTH = frozenset({LONG, BOOLEAN, STRING})
+"""Types as which Spark's own JSON parser reads each value of that type exactly as the variant's does, and sooner. Doubles as well, where
+they are sure."""
+_LONG_NUMBER = r"(^|[^0-9.])[0-9]{16}"
+"""Whole numbers that a double may not hold have so many digits."""
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
@@ -41,7 +45,7 @@ FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 class _Survey:
     """What one file holds. `names` are the first row's, in its order.
 
-    `mixed` says that a field may hold values of several types, `huge` that there may be numbers beyond a double's limits.
+    `mixed` says that a field may hold values of several types.
     """
 
     rows: int
@@ -50,10 +54,9 @@ class _Survey:
     first_bad_place: int | None
     last_is_bad: bool
     not_utf8: int
-    bytes: int
     type: pa.DataType | None
     mixed: bool
-    huge: bool
+    doubles: DoubleFields
     names: Sequence[str]
     opens_array: bool
 
@@ -67,11 +70,11 @@ class JsonFrames:
         self._rules = rules
         self._arrays: set[int] = set()
         self._types: dict[int, dict[str, pa.DataType]] = {}
-        self._huge: set[int] = set()
+        self._sure_doubles: dict[int, frozenset[str]] = {}
         self._clean: set[int] = set()
         """Whose rows are all objects."""
         self._regular: set[int] = set()
-        """Of which, besides, every value is of its field's type, and within that type's limits."""
+        """Of which, besides, every value is of its field's type."""
 
     def survey(self, files: Sequence[LoadFile]) -> None:
         if self._options.layout is JsonLayout.ARRAY:
@@ -84,7 +87,8 @@ class JsonFrames:
             lines = [file for file in lines if file.index not in self._arrays]
             if doubtful := [file for file in lines if file.index in found and found[file.index].bad]:
                 found |= self._look(self._lines(doubtful, numbered=True), numbered=True)
-            self._judge_all(lines, found, "Line")
+            cut = self._source.unended([file for file in lines if file.index in found and found[file.index].last_is_bad])
+            self._judge_all(lines, found, "Line", cut=cut)
         if arrays := [file for file in files if file.index in self._arrays]:
             self._judge_all(arrays, self._look(self._elements(arrays), numbered=True), "Row")
 
@@ -116,26 +120,35 @@ class JsonFrames:
         problem = f"CASE WHEN {ROW} IS NULL OR NOT startswith(schema_of_variant({ROW}), 'OBJECT<') THEN 'it is not a JSON object' END"
         fields = f"try_variant_get({ROW}, '$', {literal(struct)})"
         columns = {name: f"{_FIELDS}.{identifier(name)}" for name in types}
-        cast: MakeCast = _cast if any(file.index in self._huge for file in files) else _cast_finite
         computed = [f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}"]
+        # What nobody has to look at each value of.
+        plain = {columns[name]: f"try_variant_get({columns[name]}, '$', 'double')" for name in self._doubles(files, types)}
         if regular := self._read_alike(files, types):
             # In a mode in which it says so, should it ever not understand what the other parser did.
             parsed = f"from_json({_BARE_SQL}, {literal(_struct(regular))}, map('mode', 'FAILFAST'))"
             computed.append(f"{parsed} AS {_TYPED}")
-            cast = _cast_typed({columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}, cast)
-        rows = rows.selectExpr(URI, PLACE, RAW, *computed)
+            plain |= {columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}
+        # What is kept of a bad row is its text, without what is around it.
+        rows = rows.selectExpr(URI, PLACE, f"trim(BOTH ' \\t\\r\\n' FROM {RAW}) AS {RAW}", *computed)
         clean = all(file.index in self._clean for file in files)
-        return Frame(rows, files, types, columns, cast, "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
+        return Frame(rows, files, types, columns, _casts(plain), "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
 
     def _read_alike(self, files: Sequence[LoadFile], types: Mapping[str, pa.DataType]) -> dict[str, str]:
         """The columns, with their types in SQL, that both parsers read alike in each of the files."""
         if any(file.index not in self._regular for file in files):
             return {}
-        return {
-            name: sql_type(type_)
-            for name, type_ in types.items()
-            if type_ in _SAME_IN_BOTH and all(self._types[file.index].get(name, type_) == type_ for file in files)
-        }
+        alike = self._doubles(files, types)
+        for name, type_ in types.items():
+            if type_ in _SAME_IN_BOTH and all(self._types[file.index].get(name, NULL) in {NULL, type_} for file in files):
+                alike.add(name)
+        return {name: sql_type(types[name]) for name in types if name in alike}
+
+    def _doubles(self, files: Sequence[LoadFile], types: Mapping[str, pa.DataType]) -> set[str]:
+        """The columns of which a double holds every value of each of the files."""
+        doubles = {name for name, type_ in types.items() if type_ == DOUBLE}
+        for file in files:
+            doubles -= self._types[file.index].keys() - self._sure_doubles[file.index]
+        return doubles
 
     def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
         read = self._source.read("text", files, lineSep="\n")
@@ -174,21 +187,33 @@ class JsonFrames:
             surveyed = [again.get(row[URI], row) for row in surveyed]
         return {self._source.index_of(row[URI]): _survey(row) for row in surveyed}
 
-    def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str) -> None:
+    def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str, *, cut: Collection[int] = ()) -> None:
+        """`cut` are the files that end in the middle of a line."""
+        self._look_for_long_numbers([file for file in files if file.index in found and found[file.index].doubles.unless_long], found, unit)
         for file in files:
             if file.index in found:
-                self._judge(file, found[file.index], unit)
+                self._judge(file, found[file.index], unit, cut_short=file.index in cut)
             else:
                 file.empty = True
 
-    def _judge(self, file: LoadFile, found: _Survey, unit: str) -> None:
+    def _look_for_long_numbers(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str) -> None:
+        """Make sure of the fields that have whole numbers and others, where none is long."""
+        if not files:
+            return
+        rows = self._elements(files) if unit == "Row" else self._lines(files)
+        counted = rows.groupBy(URI).agg(F.expr(f"count_if({RAW} RLIKE {literal(_LONG_NUMBER)})").alias("long"))
+        for row in counted.toArrow().to_pylist():
+            if not row["long"]:
+                index = self._source.index_of(row[URI])
+                self._sure_doubles[index] = found[index].doubles.unless_long
+
+    def _judge(self, file: LoadFile, found: _Survey, unit: str, *, cut_short: bool) -> None:
         file.rows_read = found.rows
-        if found.huge:
-            self._huge.add(file.index)
+        self._sure_doubles[file.index] = found.doubles.sure | self._sure_doubles.get(file.index, frozenset())
         if not found.bad:
             self._clean.add(file.index)
             # An element of an array has no text of its own that could be parsed.
-            if unit == "Line" and not (found.huge or found.mixed):
+            if unit == "Line" and not found.mixed:
                 self._regular.add(file.index)
         types = struct_fields(found.type) if found.type is not None and is_struct(found.type) else {}
         self._types[file.index] = {name: types[name] for name in [*found.names, *types] if name in types}
@@ -197,29 +222,20 @@ class JsonFrames:
             file.fail(f"The file is not UTF-8 in {found.not_utf8} {'line' if found.not_utf8 == 1 else 'lines'}.")
         elif found.bad == found.rows:
             file.fail("The file holds no array of JSON objects." if unit == "Row" else f"The file holds no JSON object. {complaint}")
-        elif found.last_is_bad and unit == "Line" and found.bytes != file.size_bytes:
+        elif cut_short:
             file.fail(f"The file is truncated: it ends in the middle of a row. {complaint}")
         elif found.bad and self._rules.bad_rows is BadRowPolicy.FAIL_FILE:
             more = f" ({found.bad - 1} more bad {'row' if found.bad == 2 else 'rows'}.)" if found.bad > 1 else ""
             file.fail(complaint + more)
 
 
-def _cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
-    return from_variant(value, observed, target, lenient=hinted)
-
-
-def _cast_finite(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
-    """Where every number is one that a double can hold: nobody has to look at each again."""
-    if observed == target == DOUBLE:
-        return Cast(f"try_variant_get({value}, '$', 'double')")
-    return _cast(value, observed, target, hinted)
-
-
-def _cast_typed(typed: Mapping[str, str], otherwise: MakeCast) -> MakeCast:
-    """Where the column's type is the table's, the value as it was parsed; `typed` has its SQL by that of the variant."""
+def _casts(plain: Mapping[str, str]) -> MakeCast:
+    """`plain` has by a variant's SQL that of the value as the type that was read, where every one of them is of it."""
 
     def cast(value: str, observed: pa.DataType, target: pa.DataType, hinted: bool) -> Cast:
-        return Cast(typed[value]) if observed == target and value in typed else otherwise(value, observed, target, hinted)
+        if observed == target and value in plain:
+            return Cast(plain[value])
+        return from_variant(value, observed, target, lenient=hinted)
 
     return cast
 
@@ -229,20 +245,17 @@ def _struct(fields: Mapping[str, str]) -> str:
 
 
 def _columns(bad: str, *, numbered: bool) -> list[Any]:
-    from pyspark.sql.connect import functions as F
-
     return [
         F.expr(expression).alias(name)
         for name, expression in {
             "rows": "count(*)",
             "bad": f"count_if({bad})",
-            "first_bad": f"min_by(left({RAW}, 200), {PLACE}) FILTER (WHERE {bad})",
+            "first_bad": f"min_by(left(trim(BOTH ' \\t\\r\\n' FROM {RAW}), 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
             # Of which the type that all rows have says nothing.
             "nulls": f"count_if(is_variant_null({ROW}))",
             "last_is_bad": f"max_by({bad}, {PLACE})",
             "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
-            "bytes": f"sum(octet_length({RAW}) + 1)",
             "type": f"schema_of_variant_agg({ROW})",
             "names": f"json_object_keys(min_by({RAW}, {PLACE}) FILTER (WHERE NOT {bad}))",
             "opens_array": f"startswith(ltrim(min_by({RAW}, {PLACE})), '[')",
@@ -254,7 +267,6 @@ def _survey(row: dict[str, Any]) -> _Survey:
     values = {name: value for name, value in row.items() if name not in {URI, "nulls"}}
     values["type"] = None if row["type"] in {None, "VOID"} else from_variants(row["type"])
     values["mixed"] = "VARIANT" in (row["type"] or "")
-    # A variant holds a number as a decimal, unless that has an exponent or more digits than decimals have: then as a double.
-    values["huge"] = "DOUBLE" in (row["type"] or "")
+    values["doubles"] = double_fields(row["type"]) if (row["type"] or "").startswith("OBJECT<") else DoubleFields()
     values["names"] = row["names"] or ()
     return _Survey(**values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 from pyspark.sql import types as spark
 
@@ -67,6 +69,7 @@ _OF_VARIANTS = {
 }
 _LONGEST_DECIMAL = 38
 _DIGITS_OF_LONG = 19
+_DIGITS_OF_DOUBLE = 15
 
 
 def identifier(name: str) -> str:
@@ -126,6 +129,43 @@ def from_variants(text: str) -> pa.DataType:
     if rest:
         raise UnsupportedTypeError(f"{text!r} is no type of a variant")
     return type_
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleFields:
+    """Fields of which a double holds every value as well as it holds any: `sure` ones, and `unless_long` numbers are among them, others.
+
+    A decimal of up to 15 digits before the point is sure. With more, it may be a whole number that no double is; where a field has whole
+    numbers and others, the variants' common type allows for 19 digits, however few there are. What is no decimal has an exponent or more
+    digits than decimals have, and may be infinite.
+    """
+
+    sure: frozenset[str] = frozenset()
+    unless_long: frozenset[str] = frozenset()
+
+
+def double_fields(text: str) -> DoubleFields:
+    """Those of what `schema_of_variant_agg` has seen."""
+    sure, unless_long = set(), set()
+    text = text.removeprefix("OBJECT<")
+    while not text.startswith(">"):
+        name, text = _name(text.removeprefix(", "))
+        type_, rest = _variant_type(text.removeprefix(": "))
+        digits = _digits_before_the_point(text.removeprefix(": "))
+        if type_ == NULL or (digits is not None and digits <= _DIGITS_OF_DOUBLE):
+            sure.add(name)
+        elif digits is not None:
+            unless_long.add(name)
+        text = rest
+    return DoubleFields(frozenset(sure), frozenset(unless_long))
+
+
+def _digits_before_the_point(text: str) -> int | None:
+    """At most, of the decimals whose type the text begins with."""
+    if not text.startswith("DECIMAL("):
+        return None
+    precision, _, scale = text.removeprefix("DECIMAL(").partition(")")[0].partition(",")
+    return int(precision) - int(scale)
 
 
 def _variant_type(text: str) -> tuple[pa.DataType, str]:
