@@ -37,6 +37,7 @@ _PATTERNS: dict[pa.DataType, str] = {
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
 _PART = 2**62
+"""A whole number below its square is two that 64 bits hold."""
 _AS_TEXT = {DATE, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY}
 _EXACT = {(INT, LONG), (FLOAT, DOUBLE), (INT, DOUBLE), (INT, STRING), (LONG, STRING), (BOOLEAN, STRING), (DATE, STRING)}
 

@@ -116,8 +116,7 @@ class CsvFrames:
         return kinds
 
     def _look_at_lines(self, files: Sequence[LoadFile]) -> dict[int, dict[str, Any]]:
-        read = self._source.read("text", files, lineSep="\n", **self._encoding)
-        lines = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        lines = self._source.text(files, **self._encoding)
         filled = f"rtrim({literal(chr(13))}, {RAW}) <> ''"
         quote = literal(self._options.quote)
         counted = lines.groupBy(URI).agg(

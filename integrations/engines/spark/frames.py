@@ -91,12 +91,16 @@ class SparkSource:
             reader = reader.schema(schema)
         return reader.load([_GLOB.sub(r"\\\g<0>", self._uris[file.index]) for file in files])
 
+    def text(self, files: Sequence[LoadFile], separator: str = "\n", **options: str) -> DataFrame:
+        """The files' lines, or what else a separator parts: `URI`, `PLACE` and `RAW`."""
+        read = self.read("text", files, lineSep=separator, **options)
+        return read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+
     def unended(self, files: Sequence[LoadFile], **options: str) -> set[int]:
         """The files whose last line has no end: the lines themselves do not tell, the parts between quotes do."""
         if not files:
             return set()
-        read = self.read("text", files, lineSep='"', **options)
-        parts = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        parts = self.text(files, '"', **options)
         last = parts.groupBy(URI).agg(F.expr(f"max_by(endswith({RAW}, '\\n'), {PLACE})").alias("ended"))
         return {self.index_of(row[URI]) for row in last.toArrow().to_pylist() if not row["ended"]}
 

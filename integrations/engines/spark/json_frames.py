@@ -20,7 +20,7 @@ from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.type_merging import unify
 from integrations.engines.spark.casts import from_variant
-from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PLACE_SQL, PROBLEM, RAW, URI, Frame, MakeCast, SparkSource
+from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PROBLEM, RAW, URI, Frame, MakeCast, SparkSource
 from integrations.engines.spark.types import DoubleFields, double_fields, from_variants, identifier, literal, sql_type
 
 ROW = "__autoloader_row"
@@ -38,6 +38,8 @@ _LONG_NUMBER = r"(^|[^0-9.])[0-9]{16}"
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
+_KEPT_SQL = f"trim(BOTH ' \\t\\r\\n' FROM {RAW})"
+"""What is kept and told of a bad row: its text, without what is around it."""
 FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
 
@@ -128,8 +130,7 @@ class JsonFrames:
             parsed = f"from_json({_BARE_SQL}, {literal(_struct(regular))}, map('mode', 'FAILFAST'))"
             computed.append(f"{parsed} AS {_TYPED}")
             plain |= {columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}
-        # What is kept of a bad row is its text, without what is around it.
-        rows = rows.selectExpr(URI, PLACE, f"trim(BOTH ' \\t\\r\\n' FROM {RAW}) AS {RAW}", *computed)
+        rows = rows.selectExpr(URI, PLACE, f"{_KEPT_SQL} AS {RAW}", *computed)
         clean = all(file.index in self._clean for file in files)
         return Frame(rows, files, types, columns, _casts(plain), "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
 
@@ -151,8 +152,7 @@ class JsonFrames:
         return doubles
 
     def _lines(self, files: Sequence[LoadFile], *, numbered: bool = False) -> DataFrame:
-        read = self._source.read("text", files, lineSep="\n")
-        rows = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        rows = self._source.text(files)
         if numbered:
             rows = rows.selectExpr(URI, f"{NUMBERED_SQL} AS {PLACE}", RAW)
         return (
@@ -189,27 +189,25 @@ class JsonFrames:
 
     def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str, *, cut: Collection[int] = ()) -> None:
         """`cut` are the files that end in the middle of a line."""
-        self._look_for_long_numbers([file for file in files if file.index in found and found[file.index].doubles.unless_long], found, unit)
+        long = self._with_long_numbers([file for file in files if file.index in found and found[file.index].doubles.unless_long], unit)
         for file in files:
             if file.index in found:
+                doubles = found[file.index].doubles
+                self._sure_doubles[file.index] = doubles.sure if file.index in long else doubles.sure | doubles.unless_long
                 self._judge(file, found[file.index], unit, cut_short=file.index in cut)
             else:
                 file.empty = True
 
-    def _look_for_long_numbers(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str) -> None:
-        """Make sure of the fields that have whole numbers and others, where none is long."""
+    def _with_long_numbers(self, files: Sequence[LoadFile], unit: str) -> set[int]:
+        """Those of the files in which a whole number may be more than a double holds."""
         if not files:
-            return
+            return set()
         rows = self._elements(files) if unit == "Row" else self._lines(files)
         counted = rows.groupBy(URI).agg(F.expr(f"count_if({RAW} RLIKE {literal(_LONG_NUMBER)})").alias("long"))
-        for row in counted.toArrow().to_pylist():
-            if not row["long"]:
-                index = self._source.index_of(row[URI])
-                self._sure_doubles[index] = found[index].doubles.unless_long
+        return {self._source.index_of(row[URI]) for row in counted.toArrow().to_pylist() if row["long"]}
 
     def _judge(self, file: LoadFile, found: _Survey, unit: str, *, cut_short: bool) -> None:
         file.rows_read = found.rows
-        self._sure_doubles[file.index] = found.doubles.sure | self._sure_doubles.get(file.index, frozenset())
         if not found.bad:
             self._clean.add(file.index)
             # An element of an array has no text of its own that could be parsed.
@@ -250,7 +248,7 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
         for name, expression in {
             "rows": "count(*)",
             "bad": f"count_if({bad})",
-            "first_bad": f"min_by(left(trim(BOTH ' \\t\\r\\n' FROM {RAW}), 200), {PLACE}) FILTER (WHERE {bad})",
+            "first_bad": f"min_by(left({_KEPT_SQL}, 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
             # Of which the type that all rows have says nothing.
             "nulls": f"count_if(is_variant_null({ROW}))",

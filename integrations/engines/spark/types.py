@@ -133,7 +133,7 @@ def from_variants(text: str) -> pa.DataType:
 
 @dataclass(frozen=True, slots=True)
 class DoubleFields:
-    """Fields of which a double holds every value as well as it holds any: `sure` ones, and `unless_long` numbers are among them, others.
+    """Fields of which a double holds every value as well as it holds any: surely, or unless long whole numbers are among the values.
 
     A decimal of up to 15 digits before the point is sure. With more, it may be a whole number that no double is; where a field has whole
     numbers and others, the variants' common type allows for 19 digits, however few there are. What is no decimal has an exponent or more
