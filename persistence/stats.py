@@ -106,16 +106,15 @@ def counts_statement(tenant_id: UUID, ingestion_id: UUID) -> Select[Any]:
 def run_totals_statement(tenant_id: UUID, ingestion_ids: Sequence[UUID], since: datetime, until: datetime) -> Select[Any]:
     """Rows of: the ingestion's place in `ingestion_ids` (from 1), the sums that `RunTotals` has, in its order."""
     given = _given(ingestion_ids)
-    listed = and_(runs.c.lists, runs.c.started_at.is_not(None))
     settled = runs.c.files_processed + runs.c.files_failed + runs.c.files_skipped + runs.c.files_held
     sums = (
         select(
             func.count().label("runs"),
             func.coalesce(func.sum(runs.c.duration_seconds), literal(0.0, Float)).label("seconds"),
-            func.count().filter(listed).label("listings"),
             *(
                 cast(func.coalesce(func.sum(counter), 0), BigInteger).label(name)
                 for name, counter in {
+                    "listings": runs.c.listings,
                     "files_read": settled,
                     "files_loaded": runs.c.files_processed,
                     "bytes_loaded": runs.c.bytes_processed,

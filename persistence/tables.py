@@ -163,6 +163,7 @@ runs = Table(
     Column("retry_of_id", Uuid),
     _count("retry_count"),
     Column("lists", Boolean, nullable=False, server_default=text("true")),
+    _count("listings"),
     _moment("due_at", nullable=True),
     _moment("queued_at", default_now=True),
     _moment("started_at", nullable=True),

@@ -141,7 +141,7 @@ def a_schedule(**fields: Any) -> Schedule:
 
 def a_run(**fields: Any) -> Run:
     counters = dict.fromkeys(("retry_count", "files_discovered", "files_processed", "files_failed", "files_skipped", "files_held"), 0)
-    counters |= dict.fromkeys(("rows_written", "rows_skipped", "rows_rescued", "bytes_processed"), 0)
+    counters |= dict.fromkeys(("listings", "rows_written", "rows_skipped", "rows_rescued", "bytes_processed"), 0)
     unset = ("refresh", "retry_of_id", "due_at", "started_at", "ended_at", "duration_seconds", "lease_expires_at", "files_total")
     return Run(
         **{

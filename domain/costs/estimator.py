@@ -111,7 +111,7 @@ class CostEstimator:
         rates = self._rates
         return (
             f"a {cluster} cluster costs {rates.cluster_per_hour[cluster]} {rates.currency} an hour, from a run's start to its end",
-            f"a read for each file, and for each run a listing of the {known_files} files that are known now, 1,000 at a time",
+            f"a read for each file, and for each listing of the source the {known_files} files that are known now, 1,000 at a time",
             f"what was loaded is kept for a month; {self._said_of_storage(format)}",
         )
 

@@ -96,6 +96,7 @@ class FileDiscoveryService:
         async for files in self.list_files(ingestion.source, grants):
             await entering.enter(files)
         async with self._unit_of_work(ingestion.tenant_id) as tx:
+            await tx.runs.count_listing(run.id)
             present = await tx.ingestions.get_by_id(ingestion.id, for_update=True)
             # With another filter since, what this one has passed over is to be looked at again.
             if present is not None and present.source == ingestion.source:

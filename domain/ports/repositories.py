@@ -148,6 +148,10 @@ class RunRepository(Protocol):
         """Add `delta` to the counters; set `files_total` when given."""
         ...
 
+    async def count_listing(self, id: UUID) -> None:
+        """The run has come to the end of a listing of its source."""
+        ...
+
     async def renew_lease(self, id: UUID, *, seconds: float) -> RunStatus | None:
         """Put the lease's end `seconds` from now, if it has not passed; the run's status, or None when the lease was lost."""
         ...

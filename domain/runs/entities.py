@@ -90,9 +90,10 @@ class RunLimits:
 class Run:
     """`files_total` is what the run has to do, known once discovery has ended; progress follows from it.
 
-    `lists` tells whether it lists its source and takes whatever waits. A retry of a run that had come to the end of its
-    listing does not: it takes what that one has left. `due_at` is the moment of the schedule that fired, on SCHEDULED runs;
-    `lease_expires_at` tells when a run whose worker is silent counts as lost. `duration_seconds` is set with `ended_at`.
+    `lists` tells whether it looks for files and takes whatever waits. A retry of a run that had come to the end of its
+    listing does not: it takes what that one has left. `listings` is how often it has listed its source to the end. `due_at` is
+    the moment of the schedule that fired, on SCHEDULED runs; `lease_expires_at` tells when a run whose worker is silent counts as
+    lost. `duration_seconds` is set with `ended_at`.
     """
 
     id: UUID
@@ -104,6 +105,7 @@ class Run:
     retry_of_id: UUID | None
     retry_count: int
     lists: bool
+    listings: int
     due_at: datetime | None
     queued_at: datetime
     started_at: datetime | None

@@ -237,6 +237,7 @@ def new_run(
         retry_of_id=None,
         retry_count=0,
         lists=True,
+        listings=0,
         due_at=due_at,
         queued_at=at,
         started_at=None,

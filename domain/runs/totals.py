@@ -9,7 +9,7 @@ from domain.runs.entities import Run
 
 @dataclass(frozen=True, slots=True)
 class RunTotals:
-    """Of ended runs. `listings` counts those that listed the source, `files_read` the files that they settled;
+    """Of ended runs. `listings` counts how often they listed the source to its end, `files_read` the files that they settled;
 
     `files_loaded` and `bytes_loaded` are of loaded files only.
     """
@@ -26,10 +26,7 @@ class RunTotals:
         """Those of one run: nothing yet while it has not ended."""
         if run.ended_at is None:
             return cls()
-        # One that never started has done nothing.
-        listings = int(run.lists and run.started_at is not None)
-        settled = run.metrics.files_settled
-        return cls(1, run.duration_seconds or 0.0, listings, settled, run.files_processed, run.bytes_processed)
+        return cls(1, run.duration_seconds or 0.0, run.listings, run.metrics.files_settled, run.files_processed, run.bytes_processed)
 
     def __add__(self, other: RunTotals) -> RunTotals:
         return RunTotals(

@@ -115,6 +115,9 @@ class SqlRunRepository:
         if ingestion_id is not None:
             self._scope.activity.add(ActivityKind.RUN_PROGRESSED, ingestion_id, id)
 
+    async def count_listing(self, id: UUID) -> None:
+        await self._scope.changed(self._scope.update(runs).where(runs.c.id == id).values(listings=runs.c.listings + 1))
+
     async def renew_lease(self, id: UUID, *, seconds: float) -> RunStatus | None:
         statement = (
             self._scope.update(runs)

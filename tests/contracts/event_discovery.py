@@ -272,9 +272,15 @@ class NothingLostContract:
 
 class ListingContract:
     async def listed(self, bench: Workbench, ingestion: Ingestion, trigger: RunTrigger = RunTrigger.EVENT) -> bool:
-        before = len(bench.stores.chunk_sizes)
+        before, counted = len(bench.stores.chunk_sizes), await self.counted(bench, ingestion)
         await discover(bench, ingestion, trigger)
-        return len(bench.stores.chunk_sizes) > before
+        listed = len(bench.stores.chunk_sizes) > before
+        assert await self.counted(bench, ingestion) == counted + listed
+        return listed
+
+    async def counted(self, bench: Workbench, ingestion: Ingestion) -> int:
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            return sum(run.listings for run in await tx.runs.get_runs_by_ingestion(ingestion.id, limit=100))
 
     async def test_the_first_run_lists(self, bench: Workbench) -> None:
         queue, ingestion = bench.event_queue(), await listening(bench, listed=False)

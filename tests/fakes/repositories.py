@@ -287,6 +287,11 @@ class FakeRunRepository:
             total = present.files_total if files_total is None else files_total
             self._rows[id] = replace(present, files_total=total, **dataclasses.asdict(present.metrics + delta))
 
+    async def count_listing(self, id: UUID) -> None:
+        present = self._scope.find(Run, id)
+        if present is not None:
+            self._rows[id] = replace(present, listings=present.listings + 1)
+
     async def renew_lease(self, id: UUID, *, seconds: float) -> RunStatus | None:
         present = self._scope.find(Run, id)
         if present is None or present.status not in ACTIVE_RUN or not _runs(present.lease_expires_at, self._scope):

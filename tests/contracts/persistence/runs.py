@@ -28,6 +28,7 @@ class RunRepositoryContract:
             retry_of_id=uuid4(),
             retry_count=2,
             lists=False,
+            listings=3,
             due_at=NOW,
             files_total=7,
             flow_run_id="flow",
@@ -170,6 +171,15 @@ class RunRepositoryContract:
     async def test_update_metrics_of_nothing_does_nothing(self, world: World) -> None:
         async with world.begin() as tx:
             await tx.runs.update_metrics(uuid4(), RunMetrics(1), files_total=1)
+
+    async def test_listings_are_counted(self, world: World) -> None:
+        run = await world.run(await world.ingestion(), started=True)
+        async with world.begin() as tx:
+            await tx.runs.count_listing(run.id)
+            await tx.runs.count_listing(run.id)
+            await tx.runs.count_listing(uuid4())
+        async with world.begin() as tx:
+            assert await tx.runs.get_by_id(run.id) == replace(run, listings=2)
 
     async def test_a_lease_is_renewed_while_it_runs(self, world: World) -> None:
         run = await world.run(await world.ingestion(), started=True, lease_seconds=60)

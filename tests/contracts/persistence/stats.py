@@ -113,16 +113,18 @@ class RunTotalsContract:
     async def test_ended_runs_of_the_range_are_summed(self, world: World) -> None:
         ingestion, other = await world.ingestion(), await world.ingestion()
 
-        async def run(days: int, *, lists: bool = True, end: RunStatus | None = RunStatus.PARTIAL) -> None:
-            made = await world.run(ingestion, started=True, lists=lists, queued_at=NOW + timedelta(days=days))
+        async def run(days: int, *, listings: int = 1, end: RunStatus | None = RunStatus.PARTIAL) -> None:
+            made = await world.run(ingestion, started=True, queued_at=NOW + timedelta(days=days))
             async with world.begin() as tx:
+                for _ in range(listings):
+                    await tx.runs.count_listing(made.id)
                 await tx.runs.update_metrics(made.id, RunMetrics(9, 3, 2, 1, bytes_processed=100))
                 if end is not None:
                     await tx.runs.update_status(made.id, end, at=NOW + timedelta(seconds=10))
 
         for day in range(3):
             await run(day)
-        await run(3, lists=False)
+        await run(3, listings=0)
         await run(4, end=None)
 
         async def totals(since: int, until: int) -> Sequence[RunTotals]:
@@ -139,6 +141,7 @@ class RunTotalsContract:
         for status in (RunStatus.SUCCESS, RunStatus.NO_NEW_FILES, RunStatus.FAILED):
             made = await world.run(ingestion, started=True)
             async with world.begin() as tx:
+                await tx.runs.count_listing(made.id)
                 runs.append(await tx.runs.update_status(made.id, status, at=NOW + timedelta(seconds=3)))
         never = await world.run(ingestion)
         async with world.begin() as tx:

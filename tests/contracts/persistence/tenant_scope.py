@@ -125,6 +125,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "runs.get_runs_by_ingestion": (lambda tx, v: tx.runs.get_runs_by_ingestion(v.ingestion.id, limit=10), []),
     "runs.update_status": (lambda tx, v: tx.runs.update_status(v.run.id, RunStatus.FAILED, at=NOW), NotFoundError),
     "runs.update_metrics": (lambda tx, v: tx.runs.update_metrics(v.run.id, RunMetrics(1), files_total=1), _NOTHING),
+    "runs.count_listing": (lambda tx, v: tx.runs.count_listing(v.run.id), _NOTHING),
     "runs.renew_lease": (lambda tx, v: tx.runs.renew_lease(v.run.id, seconds=600), None),
     "files.record_discovered": (
         lambda tx, v: tx.files.record_discovered(v.ingestion.id, [a_stored_object(), a_stored_object(v.waiting.path, etag="mine")]),

@@ -43,8 +43,8 @@ query ($first: Int!) {
 
 
 async def spend(api: Api) -> None:
-    """Each run took an hour and loaded a gigabyte in 1,000 files."""
-    did = {"started_at": NOW, "duration_seconds": 3_600.0, "files_processed": 1_000, "bytes_processed": 10**9}
+    """Each run took an hour, listed its source, and loaded a gigabyte in 1,000 files."""
+    did = {"started_at": NOW, "duration_seconds": 3_600.0, "listings": 1, "files_processed": 1_000, "bytes_processed": 10**9}
     async with api.database.begin() as connection:
         await connection.execute(update(runs).values(did))
 

@@ -31,7 +31,7 @@ def test_time_requests_and_a_month_of_storage_are_paid_for() -> None:
     assert (cost.runs, cost.seconds, cost.currency) == (3, 2_000.0, "USD")
     assert cost.assumptions == (
         "a SMALL cluster costs 3.6 USD an hour, from a run's start to its end",
-        "a read for each file, and for each run a listing of the 2500 files that are known now, 1,000 at a time",
+        "a read for each file, and for each listing of the source the 2500 files that are known now, 1,000 at a time",
         "what was loaded is kept for a month; the table takes 0.5 bytes for a byte of source, at 0.02 USD a gigabyte and month",
     )
 
@@ -43,7 +43,7 @@ def test_the_clusters_size_makes_the_price() -> None:
 
 def test_the_cost_of_several_runs_is_the_sum_of_each() -> None:
     ended = {"status": RunStatus.SUCCESS, "started_at": NOW, "ended_at": NOW}
-    different = [{}, {"files_failed": 1_000}, {"lists": False, "bytes_processed": 10**9}, {"files_skipped": 9}]
+    different = [{}, {"files_failed": 1_000}, {"listings": 2, "bytes_processed": 10**9}, {"files_skipped": 9}]
     runs = [a_run(duration_seconds=100.0 * n, files_processed=1_000 * n, **ended, **fields) for n, fields in enumerate(different)]
     ingestion, stats = an_ingestion(), stats_of(5_000)
     each = [actual_cost(estimator(), ingestion, RunTotals.of(run), stats) for run in runs]
