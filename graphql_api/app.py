@@ -25,17 +25,16 @@ ENDPOINT = "/graphql"
 class _Endpoint:
     """People with a browser get GraphiQL, programs get GraphQL, from one URL."""
 
-    def __init__(self, graphql: GraphQLOverHTTP, ide: bool, local_key: str | None) -> None:
+    def __init__(self, graphql: GraphQLOverHTTP, ide: bool) -> None:
         self._graphql = graphql
         self._ide = ide
-        self._local_key = local_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if not prefers_page(request) or not {"query", "documentId"}.isdisjoint(request.query_params):
             await self._graphql(scope, receive, send)
         elif self._ide:
-            await graphiql_response(request, local_key=self._local_key)(scope, receive, send)
+            await graphiql_response(request)(scope, receive, send)
         else:
             await PlainTextResponse("GraphiQL is not served here\n", status_code=404)(scope, receive, send)
 
@@ -45,13 +44,12 @@ def create_app(
     *,
     ready: Callable[[], Awaitable[None]],
     ide: bool = True,
-    local_key: str | None = None,
     metrics: MetricsPage | None = None,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]] | None = None,
 ) -> Starlette:
     """`ready` returns when the server can work, else raises; `ide` says whether GraphiQL is served.
 
-    `local_key` prefills GraphiQL for requests from this machine. Without `metrics` there is no such page.
+    Without `metrics` there is no such page.
     """
 
     async def home(_: Request) -> Response:
@@ -61,7 +59,7 @@ def create_app(
     return Starlette(
         routes=[
             Route("/", home),
-            Route(ENDPOINT, _Endpoint(graphql, ide, local_key)),
+            Route(ENDPOINT, _Endpoint(graphql, ide)),
             WebSocketRoute(ENDPOINT, graphql),
             *([asset_routes(ENDPOINT)] if ide else []),
             *probe_routes(ready, metrics),

@@ -24,7 +24,7 @@ _PAGE = """<!DOCTYPE html>
     {scripts}
   </head>
   <body>
-    <div id="graphiql" data-endpoint="{endpoint}" data-tabs="{tabs}"{headers}>
+    <div id="graphiql" data-endpoint="{endpoint}" data-tabs="{tabs}">
       <noscript><p>GraphiQL needs JavaScript.</p></noscript>
     </div>
   </body>
@@ -32,23 +32,17 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-def graphiql_page(*, endpoint: str, prefilled_key: str | None) -> str:
+def graphiql_page(*, endpoint: str) -> str:
     """The page for the API at `endpoint` (a path on the page's own server), whose assets are below `<endpoint>/assets/`.
 
-    `prefilled_key` is written into the headers of each tab, for whoever can see the page: give it only where the page
-    stays on this machine.
+    It holds no key: whoever has one opens the page with it behind a `#key=`, which stays in the browser.
     """
-    headers = ""
-    if prefilled_key is not None:
-        value = json.dumps({"Authorization": f"Bearer {prefilled_key}"}, indent=2)
-        headers = f' data-headers="{escape(value)}"'
     return _PAGE.format(
         styles="\n    ".join(f'<link rel="stylesheet" href="{_url(endpoint, name)}">' for name in STYLES),
         # Deferred scripts run in their order, once the root element is there.
         scripts="\n    ".join(f'<script defer src="{_url(endpoint, name)}"></script>' for name in SCRIPTS),
         endpoint=escape(endpoint),
         tabs=escape(json.dumps(welcome_tabs())),
-        headers=headers,
     )
 
 

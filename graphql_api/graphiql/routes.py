@@ -1,4 +1,4 @@
-"""Serving GraphiQL: when a person asks for the endpoint, with what headers, and its assets."""
+"""Serving GraphiQL: when a person asks for the endpoint, and its assets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from starlette.routing import Mount, Route
 
 from graphql_api.graphiql.asset_files import assets
 from graphql_api.graphiql.page import graphiql_page
-from graphql_api.this_machine import is_from_this_machine
 
 _CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -45,15 +44,9 @@ def prefers_page(request: Request) -> bool:
     return html > json or (html == json > 0 and not any(kind in likes for kind in _JSON_TYPES))
 
 
-def graphiql_response(request: Request, *, local_key: str | None = None) -> Response:
-    """The page, for the endpoint that `request` came to.
-
-    `local_key` is the embedded stack's key. It is put into the page only if the request plainly comes from this machine:
-    from a loopback address, by no proxy, and for a loopback name, so that a foreign name which somebody lets point at
-    127.0.0.1 does not get it.
-    """
-    key = local_key if is_from_this_machine(request) else None
-    return HTMLResponse(graphiql_page(endpoint=request.scope["path"].rstrip("/"), prefilled_key=key), headers=_PAGE_HEADERS)
+def graphiql_response(request: Request) -> Response:
+    """The page, for the endpoint that `request` came to."""
+    return HTMLResponse(graphiql_page(endpoint=request.scope["path"].rstrip("/")), headers=_PAGE_HEADERS)
 
 
 def asset_routes(endpoint: str) -> Mount:

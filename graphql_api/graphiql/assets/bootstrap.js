@@ -2,7 +2,7 @@
 
 // What the page has to say stands in the attributes of its root element; see graphql_api/graphiql/page.py.
 const root = document.getElementById("graphiql");
-const { endpoint, headers, tabs } = root.dataset;
+const { endpoint, tabs } = root.dataset;
 
 // A tab's headers are sent with the requests and, over a WebSocket, in what opens the connection.
 const subscriptionUrl = new URL(endpoint, location.href).href.replace(/^http/, "ws");
@@ -12,15 +12,28 @@ const properties = {
   defaultTabs: JSON.parse(tabs),
   defaultEditorToolsVisibility: "variables",
 };
-if (headers) {
-  // Each tab begins with the local key, and the next page brings the key that is then right.
-  properties.defaultHeaders = headers;
+const key = keyOfThisTab();
+if (key) {
+  // Each tab begins with the key, and nothing keeps it longer than the browser's own tab.
+  const authorization = `Bearer ${key}`;
+  properties.defaultHeaders = JSON.stringify({ Authorization: authorization }, null, 2);
   properties.defaultEditorToolsVisibility = "headers";
   properties.shouldPersistHeaders = false;
-  properties.storage = storageWithout(JSON.parse(headers).Authorization);
+  properties.storage = storageWithout(authorization);
 }
 
 ReactDOM.createRoot(root).render(React.createElement(GraphiQL, properties));
+
+// The key that the address ended with when the tab was opened. No server sees what follows '#', and it does not stay in the address.
+function keyOfThisTab() {
+  const name = "autoloader:key";
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given) {
+    sessionStorage.setItem(name, given);
+    history.replaceState(null, "", location.pathname + location.search);
+  }
+  return sessionStorage.getItem(name);
+}
 
 // The browser's storage, in which `secret` is never written: the history keeps the headers of what was executed. A mark
 // stands for it, so that an old entry of the history works with a new key.

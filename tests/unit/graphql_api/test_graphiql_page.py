@@ -1,4 +1,4 @@
-"""GraphiQL's page: complete from this package, and careful with the key that it is given."""
+"""GraphiQL's page: complete from this package, and the same for everybody."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Elements(HTMLParser):
         return root
 
 
-def page(prefilled_key: str | None = None, endpoint: str = "/graphql") -> Elements:
-    return Elements(graphiql_page(endpoint=endpoint, prefilled_key=prefilled_key))
+def page(endpoint: str = "/graphql") -> Elements:
+    return Elements(graphiql_page(endpoint=endpoint))
 
 
 def test_everything_is_loaded_from_below_the_endpoint() -> None:
@@ -67,19 +67,6 @@ def test_the_vendored_styles_load_nothing_from_elsewhere() -> None:
     loads = re.findall(r"url\(\s*['\"]?([^)]{0,5})", assets()["graphiql.min.css"].content.decode())
     assert set(loads) == {"data:"}
     assert "@import" not in assets()["graphiql.min.css"].content.decode()
-
-
-def test_a_key_is_prefilled_only_when_it_is_given() -> None:
-    assert "data-headers" not in page(None).root()
-    assert "Authorization" not in graphiql_page(endpoint="/graphql", prefilled_key=None)
-    assert json.loads(page("al_123").root()["data-headers"] or "") == {"Authorization": "Bearer al_123"}
-
-
-@pytest.mark.parametrize("key", ['"><script>alert(1)</script>', "a'b\"c", "back\\slash", "&quot;", "</div>{endpoint}", "schlüssel"])
-def test_no_key_breaks_out_of_its_attribute(key: str) -> None:
-    plain, with_key = page(None), page(key)
-    assert [tag for tag, _ in with_key.found] == [tag for tag, _ in plain.found]
-    assert json.loads(with_key.root()["data-headers"] or "") == {"Authorization": f"Bearer {key}"}
 
 
 def test_no_endpoint_breaks_out_of_its_attribute() -> None:
