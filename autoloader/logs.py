@@ -53,6 +53,7 @@ _LOOKS_SECRET = re.compile(
     | (?P<key>\bal_[A-Za-z0-9]+_)[\w-]+                            # an API key, after its public prefix
     | (?P<signing>\bwhsec_)[A-Za-z0-9+/=]+                          # what webhooks are signed with
     | (?P<bearer>\b[Bb]earer\s+)[^\s'",]+
+    | (?P<spark>\bsc://[^\s'"]*;token=)[^\s'";]+                 # a Spark Connect server's token
     | (?P<token>\beyJ)[\w-]{8,}(?:\.[\w-]+){1,2}                    # a JWT
     | (?P<named>\b(?:password|secret_access_key|session_token|secret-access-key|session-token)['"]?\s*[=:]\s*['"]?)[^\s'",;&]+
     """,
@@ -157,7 +158,13 @@ def secrets_of(settings: Settings) -> Iterable[str]:
     if settings.database_url is not None:
         password = make_url(settings.database_url.get_secret_value()).password
         given.append(None if password is None else str(password))
-    tokens = (settings.metrics_token, settings.webhook_key, settings.prefect_api_key, settings.prefect_auth_string)
+    tokens = (
+        settings.metrics_token,
+        settings.webhook_key,
+        settings.prefect_api_key,
+        settings.prefect_auth_string,
+        settings.spark_token,
+    )
     given += [token.get_secret_value() for token in tokens if token is not None]
     for credential in settings.credentials.values():
         given += [secret.get_secret_value() for secret in (credential.secret_access_key, credential.session_token) if secret]

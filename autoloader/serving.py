@@ -34,7 +34,7 @@ class Listening:
     @property
     def url(self) -> str:
         host, port = self.socket.getsockname()[:2]
-        return f"http://{host}:{port}"
+        return f"http://[{host}]:{port}" if self.socket.family is socket.AF_INET6 else f"http://{host}:{port}"
 
     @property
     def is_local(self) -> bool:
@@ -44,8 +44,9 @@ class Listening:
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[Listening]:
-    """Raises OSError when the port is taken."""
-    with socket.create_server((host, port)) as opened:
+    """Raises OSError when the port is taken, or the host is none of this machine's."""
+    [family, *_], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with socket.create_server((host, port), family=family) as opened:
         yield Listening(opened)
 
 

@@ -160,10 +160,11 @@ class Settings(BaseSettings):
     @classmethod
     def _readable(cls, url: SecretStr | None) -> SecretStr | None:
         try:
-            if url is not None:
-                make_url(url.get_secret_value())
+            backend = None if url is None else make_url(url.get_secret_value()).get_backend_name()
         except ArgumentError:
             raise ValueError("is no URL of a database") from None
+        if backend not in {None, "postgresql", "postgres"}:
+            raise ValueError("is not the URL of a PostgreSQL")
         return url
 
     @field_validator("webhook_networks", mode="before")

@@ -69,6 +69,7 @@ SECRETS = [
     ("Authorization: Bearer abc.def", f"Authorization: Bearer {REDACTED}"),
     ("token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln!", f"token eyJ{REDACTED}!"),
     ("at postgresql+asyncpg://me:p%40ss@db:5432/x", f"at postgresql+asyncpg://me:{REDACTED}@db:5432/x"),
+    ("at sc://spark:15002/;use_ssl=true;token=abc-1;user_id=me", f"at sc://spark:15002/;use_ssl=true;token={REDACTED};user_id=me"),
     ("dsn host=db password=hunter2 user=me", f"dsn host=db password={REDACTED} user=me"),
     ("{'secret_access_key': 'abc/+d'}", f"{{'secret_access_key': '{REDACTED}'}}"),
 ]
@@ -90,9 +91,10 @@ def test_the_settings_secrets_are_replaced_wherever_they_stand() -> None:
         credentials={"lab": {"access_key_id": "AKIA", "secret_access_key": "s3/cr3t", "session_token": "sess10n"}},
         catalog_properties={"s3.endpoint": "http://minio", "s3.secret-access-key": "cat4log"},
         metrics_token="metrics-token-0123",
+        spark_token="spark-t0ken",
     )
     redaction = Redaction(secrets_of(settings))
-    for secret in ("p@ss", "p%40ss", "s3/cr3t", "s3%2Fcr3t", "sess10n", "cat4log", "metrics-token-0123"):
+    for secret in ("p@ss", "p%40ss", "s3/cr3t", "s3%2Fcr3t", "sess10n", "cat4log", "metrics-token-0123", "spark-t0ken"):
         assert redaction(f"<{secret}>") == f"<{REDACTED}>", secret
     assert redaction("AKIA http://minio db me") == "AKIA http://minio db me"
     assert not any(secret in repr(settings) for secret in ("p%40ss", "s3/cr3t", "sess10n", "metrics-token-0123"))
