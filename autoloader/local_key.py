@@ -15,10 +15,19 @@ def key_file(settings: Settings) -> Path:
     return settings.home.absolute() / "local.key"
 
 
-async def ensure_local_key(application: Application) -> str:
-    """The key in the home folder, known to the database as the local tenant's ADMIN."""
+async def ensure_local_key(application: Application) -> str | None:
+    """The key in the home folder, known to the database as the local tenant's ADMIN.
+
+    None when the home has none and the tenant of a database that is shared has an ADMIN already: else each home that ever was would leave
+    a key that nobody has.
+    """
     tenant = await application.ensure_local_tenant()
-    key = _kept(key_file(application.settings))
+    file = key_file(application.settings)
+    if application.settings.database_url is not None and not file.exists():
+        async with application.flow_services.unit_of_work(tenant.id) as tx:
+            if await tx.api_keys.hold_admins():
+                return None
+    key = _kept(file)
     prefix = prefix_of(key)
     assert prefix is not None
     await application.directory.ensure_api_key(tenant.id, name="local", prefix=prefix, digest=digest_of(key), role=Role.ADMIN)
