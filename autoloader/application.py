@@ -130,6 +130,10 @@ class Application:
     async def ensure_local_tenant(self) -> Tenant:
         """The tenant of this machine's own users: it may use every configured root, namespace and credential."""
         grants = Grants(local_roots=self.settings.roots, namespaces=("*",), credentials=("*",))
+        before = await self.directory.tenant_by_name(LOCAL_TENANT)
+        if before is not None and before.grants != grants:
+            # Another server on this database may have its own: then the two disagree about what runs may read.
+            log.warning("the tenant %s may use %s from now on, and no longer %s", LOCAL_TENANT, grants, before.grants)
         return await self.directory.ensure_tenant(Tenant(uuid4(), LOCAL_TENANT, grants, SystemClock().now()))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from autoloader.application import Application
+from autoloader.application import LOCAL_TENANT, Application
 from domain.errors import NotFoundError
 from domain.ingestions.entities import Ingestion
 from domain.ledger.completeness import WRONG, Completeness, DifferenceKind
@@ -15,8 +15,11 @@ _PAGE = 500
 
 
 async def audit(application: Application, name: str) -> Completeness:
-    """Of the local tenant's ingestion with this name. Raises `NotFoundError`, and what the comparison raises."""
-    principal = Principal(await application.ensure_local_tenant(), Role.OPERATOR, name="autoloader audit")
+    """Of the local tenant's ingestion with this name. Nothing is changed. Raises `NotFoundError`, and what the comparison raises."""
+    tenant = await application.directory.tenant_by_name(LOCAL_TENANT)
+    if tenant is None:
+        raise NotFoundError(f"ingestion {name!r}")
+    principal = Principal(tenant, Role.OPERATOR, name="autoloader audit")
     ingestion = await _named(application, principal, name)
     return await application.services.completeness.audit(principal, ingestion.id)
 

@@ -70,10 +70,14 @@ def _tell(stack: Stack) -> None:
     from autoloader.local_key import key_file
 
     settings = stack.application.settings
+    endpoint = f"{stack.url}/graphql"
     # Beyond this machine the output is somebody's log.
-    key = stack.key if stack.local else f"in {key_file(settings)}"
-    console.print(f"[bold]GraphiQL and API[/]  {stack.url}/graphql")
-    console.print(f"[bold]key[/]               {key}", soft_wrap=True)
+    told = stack.key if stack.local else None
+    # What follows '#' stays in the browser.
+    console.print(f"[bold]GraphiQL[/]          {f'{endpoint}#key={told}' if told else endpoint}", soft_wrap=True)
+    console.print(f"[bold]API[/]               {endpoint}")
+    absent = f"in {key_file(settings)}" if stack.key else "an ADMIN's that the database knows already; this home has none"
+    console.print(f"[bold]key[/]               {told or absent}", soft_wrap=True)
     console.print(f"[bold]data[/]              {settings.home.absolute()}")
     console.print(f"[bold]local sources[/]     {', '.join(settings.roots)}")
     if settings.prefect_api_url is not None:
@@ -146,11 +150,13 @@ def audit(ingestion: Annotated[str, typer.Argument(help="The ingestion's name.")
     """Compare an ingestion's source, ledger and table; exit 1 when the table does not hold what the ledger says."""
     from autoloader.application import open_application
     from autoloader.audit import audit, show
-    from autoloader.stack import database
+    from autoloader.stack import database_as_it_is
 
     async def main() -> bool:
-        settings = _settings()
-        async with database(settings) as url, open_application(settings, url) as application:
+        # Nothing is to be executed, so there is nothing to tell an orchestrator.
+        settings = _settings().model_copy(update={"prefect_api_url": None})
+        async with database_as_it_is(settings) as url, open_application(settings, url) as application:
+            await application.ready()
             found = await audit(application, ingestion)
         show(console, found)
         return found.consistent

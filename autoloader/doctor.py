@@ -12,17 +12,21 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from botocore.exceptions import ClientError
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from autoloader.application import credential, engine_settings, spark_engine
-from autoloader.embedded.errors import EmbeddedPostgresInUseError
 from autoloader.orchestration import prefect_connection
-from autoloader.settings import CredentialSettings, Settings
-from autoloader.stack import database as embedded_or_configured
+from autoloader.settings import CredentialSettings, OidcSettings, Settings
+from autoloader.stack import database_as_it_is
 from domain.errors import DomainError
 from domain.ingestions.entities import Destination
 from integrations.engines.embedded import EmbeddedEngine
+from integrations.identity.oidc import open_http
+from integrations.identity.provider import Provider
+from integrations.identity.signing_keys import SigningKeys
+from integrations.object_store.s3_account import S3Account
 from integrations.object_store.stores import ConfiguredObjectStores
 from persistence.database import open_database
 from persistence.migrations.revisions import newest_is_present
@@ -38,16 +42,12 @@ class Finding:
 
 
 async def examine(settings: Settings) -> AsyncIterator[Finding]:
-    """Findings one by one, bounded in time. The embedded database is started and migrated as `autoloader up` would."""
+    """Findings one by one, bounded in time. An embedded database that is not up is started and migrated as `autoloader up` would."""
     async with AsyncExitStack() as stack:
         try:
             if settings.database_url is None:
                 settings.landing.mkdir(parents=True, exist_ok=True)
-                url = await stack.enter_async_context(embedded_or_configured(settings))
-            else:
-                url = settings.database_url.get_secret_value()
-        except EmbeddedPostgresInUseError as error:
-            yield Finding("database", True, f"embedded, and in use: {error}")
+            url = await stack.enter_async_context(database_as_it_is(settings))
         except Exception as error:
             yield Finding("database", False, _line(error))
         else:
@@ -63,10 +63,12 @@ async def examine(settings: Settings) -> AsyncIterator[Finding]:
         yield await _look("warehouse", partial(_warehouse, settings))
         if settings.prefect_api_url is not None:
             yield await _look("Prefect", partial(_prefect, settings))
+        if settings.oidc is not None:
+            yield await _look("identity provider", partial(_identity, settings.oidc))
         for root in settings.roots:
             yield await _look("local root", partial(_root, root))
         for name, given in settings.credentials.items():
-            yield await _look(f"credential {name}", partial(_credential, given))
+            yield await _look(f"credential {name}", partial(_credential, name, given))
 
 
 async def _look(component: str, look: Callable[[], Awaitable[str]]) -> Finding:
@@ -142,6 +144,13 @@ async def _prefect(settings: Settings) -> str:
     return f"{version} at {made.host}; {online} workers of the pool {settings.prefect_work_pool} are online"
 
 
+async def _identity(given: OidcSettings) -> str:
+    provider = Provider(**dict(given))
+    async with open_http() as http:
+        keys = await SigningKeys(provider, http).matching(lambda key: True)
+    return f"{len(keys)} keys of {provider.issuer}"
+
+
 def _there(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     return folder if folder.exists() else _there(folder.parent)
@@ -153,19 +162,19 @@ async def _root(root: str) -> str:
     return root
 
 
-async def _credential(given: CredentialSettings) -> str:
-    import aioboto3
-    from botocore.config import Config
+async def _credential(name: str, given: CredentialSettings) -> str:
+    account = S3Account(name, credential(given))
+    return await asyncio.to_thread(_answers, account)
 
-    made = credential(given)
-    session = aioboto3.Session(
-        aws_access_key_id=made.access_key_id,
-        aws_secret_access_key=made.secret_access_key,
-        aws_session_token=made.session_token,
-        region_name=made.region,
-        profile_name=made.profile,
-    )
-    config = Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1})
-    async with session.client("s3", endpoint_url=made.endpoint_url, config=config) as client:
-        await client.list_buckets(MaxBuckets=1)
-    return f"answers at {made.endpoint_url or 'AWS'}"
+
+def _answers(account: S3Account) -> str:
+    """By the request that every credential may send, though not each is answered with a list: it need not be allowed to have one."""
+    where = account.endpoint or "AWS"
+    try:
+        account.client(quick=True).list_buckets(MaxBuckets=1)
+    except ClientError as error:
+        # The same code is the answer when a role may not be assumed.
+        if (error.operation_name, error.response.get("Error", {}).get("Code")) != ("ListBuckets", "AccessDenied"):
+            raise
+        return f"known at {where}; it may not list buckets, and need not"
+    return f"answers at {where}"

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from autoloader.application import Application, background_work, open_application
+from autoloader.embedded.errors import EmbeddedPostgresInUseError
 from autoloader.embedded.postgres import EmbeddedPostgres
 from autoloader.local_key import ensure_local_key
 from autoloader.local_prefect import LocalPrefect
@@ -36,6 +37,22 @@ async def database(settings: Settings) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
+async def database_as_it_is(settings: Settings) -> AsyncIterator[str]:
+    """The URL of the database for those who only look: the configured one, whatever its schema, or the embedded one, beside whoever has it
+    up. Where nobody has, it is up and migrated as long as the block runs.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            try:
+                url = await stack.enter_async_context(database(settings))
+            except EmbeddedPostgresInUseError:
+                url = (await asyncio.to_thread(EmbeddedPostgres(settings.home / "postgres").found)).url()
+        yield url
+
+
+@contextlib.asynccontextmanager
 async def _working(settings: Settings, *, prefect: bool) -> AsyncIterator[Application]:
     """The application over its database, doing background work and executing runs; with `prefect`, Prefect's too."""
     async with contextlib.AsyncExitStack() as stack:
@@ -49,11 +66,11 @@ async def _working(settings: Settings, *, prefect: bool) -> AsyncIterator[Applic
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """`url` is where the API listens, `key` the local tenant's. `local`: only this machine reaches it."""
+    """`url` is where the API listens, `key` this home's, if it has one. `local`: only this machine reaches it."""
 
     application: Application
     url: str
-    key: str
+    key: str | None
     local: bool
 
 
@@ -74,7 +91,6 @@ async def running_stack(settings: Settings, *, prefect: bool = False) -> AsyncIt
             application.services,
             ready=application.ready,
             ide=settings.ide,
-            local_key=key if on.is_local else None,
             metrics=metrics_of(application, on),
         )
         await stack.enter_async_context(serving(app, on))

@@ -37,9 +37,11 @@ async def tell(console: Console, *, days: int) -> None:
     with temporary_place(console) as place:
         console.print("Starting the embedded stack: PostgreSQL, the Iceberg catalog in it, the engine, the API ...")
         try:
-            async with asyncio.timeout(_SECONDS_AT_MOST), running_stack(_settings(place)) as stack, connect(stack.url, stack.key) as api:
+            async with asyncio.timeout(_SECONDS_AT_MOST), running_stack(_settings(place)) as stack:
                 console.print(f"... serving at {stack.url}/graphql after {time.perf_counter() - began:.1f} s.")
-                checks = await _Story(console, api, stack.application, place / "landing", source).tell()
+                assert stack.key is not None
+                async with connect(stack.url, stack.key) as api:
+                    checks = await _Story(console, api, stack.application, place / "landing", source).tell()
         except TimeoutError:
             raise DemoError(f"the demo did not come to its end within {_SECONDS_AT_MOST:.0f} seconds") from None
         checks.settle()

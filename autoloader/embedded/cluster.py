@@ -64,6 +64,14 @@ class ClusterFolder:
                 "put it back, or remove the folder to begin with an empty cluster"
             ) from error
 
+    def read_port(self) -> int:
+        """Where a server that runs on the cluster listens, as it has written down itself."""
+        try:
+            # Process, data folder, moment of the start, port.
+            return int((self.data / "postmaster.pid").read_text().splitlines()[3])
+        except (OSError, IndexError, ValueError) as error:
+            raise EmbeddedPostgresError(f"no PostgreSQL has come up in {self.path} yet, or it is going") from error
+
     def log_size(self) -> int:
         try:
             return self.log.stat().st_size

@@ -76,7 +76,11 @@ class EmbeddedPostgres:
         password = open_cluster(self._folder, account, binaries, durable=self._durable)
         self._clear_leftovers()
         port = self._launch(lock, account, binaries)
-        return ConnectionFacts("127.0.0.1", port, SUPERUSER, password, DATABASE)
+        return _facts(port, password)
+
+    def found(self) -> ConnectionFacts:
+        """The server that another process has up. Raises `EmbeddedPostgresError`."""
+        return _facts(self._folder.read_port(), self._folder.read_password())
 
     def stop(self) -> None:
         """Stop the server, sessions and all, and wait until it has gone. Blocking. Does nothing when it is not started."""
@@ -149,6 +153,10 @@ class EmbeddedPostgres:
                 return True
             time.sleep(_POLL_SECONDS)
         return False
+
+
+def _facts(port: int, password: str) -> ConnectionFacts:
+    return ConnectionFacts("127.0.0.1", port, SUPERUSER, password, DATABASE)
 
 
 def _free_port() -> int:

@@ -33,7 +33,7 @@ class Served:
 
     @property
     def url(self) -> str:
-        return self.told["GraphiQL and API"]
+        return self.told["API"]
 
     @property
     def key(self) -> str:
@@ -63,7 +63,7 @@ async def up(home: Path, log: Path | None = None, *options: str, start_seconds: 
             while "Ctrl-C" not in told:
                 line = _ANSI.sub("", (await process.stdout.readline()).decode())
                 assert line, f"it ended with {await process.wait()} after {told}"
-                for name in ("GraphiQL and API", "key", "data", "Prefect", "Ctrl-C"):
+                for name in ("GraphiQL", "API", "key", "data", "Prefect", "Ctrl-C"):
                     if line.startswith(name):
                         told[name] = line.removeprefix(name).strip()
         assert told["data"] == str(home)
@@ -85,6 +85,17 @@ def processes_of(home: Path) -> list[int]:
         except OSError:
             continue
     return found
+
+
+async def beside(home: Path, command: str) -> list[str]:
+    """Another command over the same home: what stands before the colons of the lines that it prints, when all is well."""
+    environment = os.environ | {"AUTOLOADER_HOME": str(home), "COLUMNS": "300"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "autoloader", command, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    assert process.returncode == 0, told
+    return [line.split(":")[0] for line in told.decode().splitlines()]
 
 
 async def gone(home: Path) -> None:
@@ -110,7 +121,9 @@ async def test_it_serves_stops_on_a_signal_and_survives_being_killed(home: Path)
     async with up(home) as first:
         assert (await first.data("{ viewer { tenant role } }")) == {"viewer": {"tenant": "local", "role": "ADMIN"}}
         page = httpx.get(first.url, headers={"accept": "text/html"})
-        assert first.key in page.text
+        assert 'id="graphiql"' in page.text
+        assert first.key not in page.text
+        assert first.told["GraphiQL"] == f"{first.url}#key={first.key}"
         (home / "landing" / "a.json").write_text(json.dumps({"id": 1}) + "\n")
         input = {
             "name": "kept",
@@ -121,6 +134,7 @@ async def test_it_serves_stops_on_a_signal_and_survives_being_killed(home: Path)
         created = (await first.data(CREATE, {"input": input}))["createIngestion"]
         assert set(created) == {"id"}
         assert processes_of(home)
+        assert await beside(home, "doctor") == ["ok   database", "ok   migrations", "ok   catalog", "ok   warehouse", "ok   local root"]
         first.process.kill()
         await first.process.wait()
     await gone(home)

@@ -49,6 +49,14 @@ def test_doctor_says_in_one_line_each_what_is_wrong(home: Path, monkeypatch: pyt
     assert "s3cr3t" not in result.output
 
 
+def test_doctor_asks_the_identity_provider(home: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOLOADER_DATABASE_URL", database_url)
+    monkeypatch.setenv("AUTOLOADER_OIDC", '{"issuer": "http://127.0.0.1:1", "audience": "autoloader"}')
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "FAIL identity provider: the identity provider's keys are not available" in result.output
+
+
 def test_doctor_tells_of_a_database_without_the_schema(home: Path, empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTOLOADER_DATABASE_URL", empty_database_url)
     result = CliRunner().invoke(app, ["doctor"])
@@ -86,6 +94,7 @@ def test_a_setting_that_makes_no_sense_is_named(home: Path, monkeypatch: pytest.
         ("AUTOLOADER_CREDENTIALS", '{"lab": {"secret_access_key": "hidden-word"'),
         ("AUTOLOADER_METRICS_TOKEN", "hidden-word"),
         ("AUTOLOADER_DATABASE_URL", "no url, with a hidden-word"),
+        ("AUTOLOADER_DATABASE_URL", "mysql://me:hidden-word@db/x"),
         ("AUTOLOADER_OTLP_ENDPOINT", "http://me:hidden-word@collector:4318"),
         ("AUTOLOADER_LOG_LEVEL", "hidden-word"),
     ],
@@ -109,6 +118,22 @@ async def test_the_key_is_told_on_this_machine_alone(
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert [line[1] for line in lines if line[0] == "key"] == [stack.key if told else f"in {home / 'home' / 'local.key'}"]
     assert (home / "home" / "local.key").read_text().strip() == stack.key
+
+
+async def test_a_home_without_a_key_makes_none_where_there_is_an_admin(
+    tmp_path: Path, home: Path, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "first", "second"):
+        settings = Settings(home=home / name, database_url=database_url, port=0)
+        async with running_stack(settings) as stack:
+            _tell(stack)
+            assert (stack.key is None) is (name == "second")
+    assert not (home / "second" / "local.key").exists()
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("GraphiQL", "key"))]
+    assert told[-2:] == [
+        f"GraphiQL          {stack.url}/graphql",
+        "key               an ADMIN's that the database knows already; this home has none",
+    ]
 
 
 def test_the_committed_schema_is_the_codes_schema() -> None:
