@@ -118,10 +118,16 @@ def refuse_wrong_delimiter(names: tuple[str, ...], known: bool, options: CsvOpti
 
 
 class _RecordCounter:
-    """Counts records by their line ends outside of quotes."""
+    """Counts records by their line ends outside of quotes.
+
+    It is certain where every quote opens a field, closes one or is half of a doubled one. Of others readers think differently: DuckDB
+    drops blanks around a field's quotes and goes on after a quote that opens again, where Python's reader keeps or refuses them.
+    """
 
     def __init__(self, options: CsvOptions) -> None:
         self._quote = options.quote.encode()
+        self._before = (options.delimiter.encode(), b"\n")
+        self._after = (*self._before, b"\r")
         self._escape = options.escape.encode() if options.escape != options.quote else None
         self._quoted = False
         self._records = 0
@@ -135,9 +141,14 @@ class _RecordCounter:
             self._certain = False
         if b"\r" in block and not block.count(b"\r") == block.count(b"\r\n") == block.count(b"\n"):
             self._certain = False
-        for piece in block.split(self._quote) if self._quoted or self._quote in block else [block]:
+        pieces = block.split(self._quote)
+        last = len(pieces) - 1
+        for number, piece in enumerate(pieces):
             if not self._quoted:
                 self._records += piece.count(b"\n") - len(_BLANK_LINE.findall(piece))
+                # Nothing at all is the middle of a doubled quote.
+                if piece and ((number > 0 and not piece.startswith(self._after)) or (number < last and not piece.endswith(self._before))):
+                    self._certain = False
             self._quoted = not self._quoted
         self._quoted = not self._quoted
         if self._last == b"\n" and block[:1] in {b"\n", b"\r"}:

@@ -333,6 +333,30 @@ async def test_quotes_line_ends_and_blank_lines_in_csv_are_read_as_they_are(benc
     }
 
 
+CSV_ROWS_THAT_READERS_DIFFER_OVER = {
+    "a blank before a field's quote": ('1, "x"', ' "x"'),
+    "a blank after a field's quote": ('1,"x" ', None),
+    "a blank between quotes": ('1,"" "b,c"', None),
+    "text between quotes": ('1,"a"b"c"', None),
+    "a quote within a field without quotes": ('1,5"', '5"'),
+    "a blank before a quote within quotes": ('1,"a "" "', 'a " '),
+}
+
+
+@pytest.mark.parametrize("beside", ["2,y\n", '2,y\n\n3,5" pipe\n', "2,y\r\n"])
+@pytest.mark.parametrize("case", CSV_ROWS_THAT_READERS_DIFFER_OVER)
+async def test_a_csv_row_is_read_alike_whatever_rows_are_beside_it(bench: EngineBench, case: str, beside: str) -> None:
+    row, text = CSV_ROWS_THAT_READERS_DIFFER_OVER[case]
+    bench.land("a.csv", f"id,text\n{beside}{row}\n")
+
+    outcome = (await bench.load(format=FormatType.CSV))["a.csv"]
+
+    if text is None:
+        assert outcome.status is OutcomeStatus.FAILED
+    else:
+        assert dict(bench.rows("id", "text"))[1] == text
+
+
 async def test_a_rejected_csv_row_is_noticed_also_when_the_counts_agree_by_chance(bench: EngineBench) -> None:
     bench.land("a.csv", 'id,name\n1,5" pipe\n2,6" pipe\n3\n')
 
