@@ -139,12 +139,12 @@ class CsvReader:
         self._connection.register("csv_paths", paths)
         listed = ", ".join(literal(str(item.path)) for item in files)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in files[0].names)
-        nulls = ", ".join(literal(value) for value in options.null_values)
         self._connection.execute(
-            f"CREATE TEMP TABLE {relation} AS SELECT {', '.join(identifier(name) for name in files[0].names)}, csv_paths.{FILE}"
+            f"CREATE TEMP TABLE {relation} AS SELECT {', '.join(map(self._read_value, files[0].names))}, csv_paths.{FILE}"
             f" FROM read_csv([{listed}], auto_detect = false, header = {options.header}, columns = {{{columns}}},"
             f" delim = {literal(options.delimiter)}, quote = {literal(options.quote)}, escape = {literal(options.escape)},"
-            f" {f'nullstr = [{nulls}],' if nulls else ''} strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
+            # No field outside of quotes is a line end, so there are no nulls yet: DuckDB would not mind a field too many that is one.
+            f" nullstr = '\n', allow_quoted_nulls = false, strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
             f" store_rejects = true, rejects_table = '{relation}_errors', rejects_scan = '{relation}_scans', rejects_limit = 10000,"
             f" filename = '__autoloader_path') AS rows JOIN csv_paths ON rows.__autoloader_path = csv_paths.path"
         )
@@ -154,6 +154,11 @@ class CsvReader:
         self._connection.execute(f"DROP TABLE {relation}_errors")
         self._connection.execute(f"DROP TABLE {relation}_scans")
         return {path for (path,) in rejected}
+
+    def _read_value(self, name: str) -> str:
+        column = identifier(name)
+        nulls = ", ".join(literal(value) for value in self._options.null_values)
+        return f"CASE WHEN {column} NOT IN ({nulls}) THEN {column} END AS {column}" if nulls else column
 
     def _one_part(self, parts: Sequence[Part]) -> Part | None:
         if len(parts) < 2:

@@ -340,6 +340,9 @@ CSV_ROWS_THAT_READERS_DIFFER_OVER = {
     "text between quotes": ('1,"a"b"c"', None),
     "a quote within a field without quotes": ('1,5"', '5"'),
     "a blank before a quote within quotes": ('1,"a "" "', 'a " '),
+    "an empty field too many": ("1,x,", None),
+    "empty fields too many": ("1,x,,,", None),
+    "an empty field too many, in quotes": ('1,x,""', None),
 }
 
 
@@ -355,6 +358,19 @@ async def test_a_csv_row_is_read_alike_whatever_rows_are_beside_it(bench: Engine
         assert outcome.status is OutcomeStatus.FAILED
     else:
         assert dict(bench.rows("id", "text"))[1] == text
+
+
+@pytest.mark.parametrize("null_values", [[], ["NA"], ["", "NA"]])
+@pytest.mark.parametrize("beside", ["2,y\n", '2,y\n3,5" pipe\n'])
+async def test_csv_nulls_are_the_null_values_and_no_others(bench: EngineBench, beside: str, null_values: list[str]) -> None:
+    bench.land("a.csv", f'id,text\n{beside}4,\n5,""\n6,NA\n7,"NA"\n8,NA \n')
+
+    await bench.load(format=FormatType.CSV, options={"null_values": null_values})
+
+    read = dict(bench.rows("id", "text"))
+    nothing = None if "" in null_values else ""
+    not_known = None if "NA" in null_values else "NA"
+    assert [read[number] for number in (2, 4, 5, 6, 7, 8)] == ["y", nothing, nothing, not_known, not_known, "NA "]
 
 
 async def test_a_rejected_csv_row_is_noticed_also_when_the_counts_agree_by_chance(bench: EngineBench) -> None:
