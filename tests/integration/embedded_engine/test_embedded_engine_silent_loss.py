@@ -12,6 +12,7 @@ import zstandard
 
 from domain.ingestions.entities import BadRowPolicy, FormatType, SchemaEvolution
 from domain.ports.engine import OutcomeStatus
+from integrations.engines.embedded import csv_reader
 from integrations.engines.embedded.csv_reader import CsvReader
 from integrations.engines.embedded.csv_text import CsvFile
 from tests.fixtures.engine_bench import EngineBench
@@ -398,6 +399,15 @@ async def test_a_csv_row_that_the_quick_reader_drops_is_missed_and_read_again(be
 
     assert [outcome.rows for outcome in outcomes.values()] == [2, 1]
     assert bench.rows("id") == [1, 2, 3]
+
+
+async def test_csv_columns_may_be_called_anything_and_are_read_quickly(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.land("a.csv", "path,rows,csv_paths,filename,file,text\n1,2,3,4,5,6\n")
+    monkeypatch.setattr(csv_reader, "careful_tables", None)
+
+    await bench.load(format=FormatType.CSV)
+
+    assert bench.rows("path", "rows", "csv_paths", "filename", "file", "text") == [(1, 2, 3, 4, 5, 6)]
 
 
 async def test_mixed_line_ends_lose_no_row(bench: EngineBench) -> None:
