@@ -87,7 +87,7 @@ class CsvReader:
     def _look(self, file: LoadFile) -> CsvFile | None:
         self._work.check()
         try:
-            looked = look_at(file, self._options, self._work.folder)
+            looked = look_at(file, self._options, self._work.folder, self._work.check)
             if looked is None:
                 file.empty = True
                 return None

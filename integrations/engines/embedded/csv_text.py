@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,13 @@ class CsvFile:
     records: int | None
 
 
-def look_at(file: LoadFile, options: CsvOptions, folder: Path) -> CsvFile | None:
-    """The first look; None when the file is empty. Raises `FileContentError`."""
-    path = _as_utf8(file, options, folder)
+def look_at(file: LoadFile, options: CsvOptions, folder: Path, check: Callable[[], None]) -> CsvFile | None:
+    """The first look; None when the file is empty. Raises `FileContentError`, and what `check` raises; it is called for each block."""
+    path = _as_utf8(file, options, folder, check)
     counter = _RecordCounter(options)
     names: tuple[str, ...] | None = None
     for block in read_blocks(path, Compression.NONE):
+        check()
         try:
             text = block.decode() if not block.isascii() else None
         except UnicodeDecodeError as error:
@@ -53,7 +54,7 @@ def look_at(file: LoadFile, options: CsvOptions, folder: Path) -> CsvFile | None
     return CsvFile(file, path, names, counter.records(header=options.header))
 
 
-def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path) -> Path:
+def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path, check: Callable[[], None]) -> Path:
     compression = compression_of(file.local, options.compression)
     if compression is Compression.NONE and options.encoding == "utf-8":
         return file.local
@@ -61,6 +62,7 @@ def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path) -> Path:
     decoder = codecs.getincrementaldecoder(options.encoding)()
     with open_content(file.local, compression) as source, path.open("wb") as target:
         while data := source.read(BLOCK_BYTES):
+            check()
             if options.encoding == "utf-8":
                 target.write(data)
             else:
