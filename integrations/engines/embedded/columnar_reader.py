@@ -26,6 +26,8 @@ from integrations.engines.embedded.workspaces import Workspace
 
 _PATH = "__autoloader_path"
 _ROW = "__autoloader_row"
+_NUMBERED = "file_row_number"
+"""What DuckDB calls a row's number: a file that has such a column of its own cannot be numbered by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +140,9 @@ class ColumnarReader:
         listed = ", ".join(literal(str(item.file.local)) for item in files)
         indexes = ", ".join(f"({literal(str(item.file.local))}, {item.file.index}::INTEGER)" for item in files)
         relation = next(self._names)
-        source = f"read_parquet([{listed}], filename = '{_PATH}', file_row_number = true, hive_partitioning = false)"
+        source = f"read_parquet([{listed}], filename = '{_PATH}', {_NUMBERED} = true, hive_partitioning = false)"
         self._connection.execute(
-            f"CREATE TEMP VIEW {relation} AS SELECT {self._columns(files[0].types, 'r.file_row_number + 1')}"
+            f"CREATE TEMP VIEW {relation} AS SELECT {self._columns(files[0].types, f'r.{_NUMBERED} + 1')}"
             f" FROM {source} r JOIN (VALUES {indexes}) AS f({_PATH}, {FILE}) USING ({_PATH})"
         )
         return self._part(relation, files)
@@ -222,7 +224,8 @@ def _look_at_parquet(file: LoadFile) -> tuple[pa.Schema, int, bool]:
         raise FileContentError(f"The file is not a whole Parquet file: {_first_line(error)}") from None
     verify_checksums(file.local, metadata)
     physical = {metadata.schema.column(number).physical_type for number in range(metadata.num_columns)}
-    return schema, metadata.num_rows, "INT96" not in physical
+    in_duckdb = "INT96" not in physical and _NUMBERED not in map(str.lower, schema.names)
+    return schema, metadata.num_rows, in_duckdb
 
 
 def _first_line(error: BaseException) -> str:

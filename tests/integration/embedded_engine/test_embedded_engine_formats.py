@@ -197,6 +197,18 @@ async def test_every_parquet_type_arrives_with_its_value(bench: EngineBench) -> 
     assert {second[name] for name in values} == {None}
 
 
+@pytest.mark.parametrize("name", ["file_row_number", "File_Row_Number", "filename", "file_index"])
+async def test_parquet_columns_may_have_the_names_of_duckdbs_own(bench: EngineBench, name: str) -> None:
+    bench.land("first", parquet([{name: 7, "n": 1}]))
+    await bench.load("first", format=FormatType.PARQUET)
+    bench.land("next", parquet([{name: 8, "n": 2.0}, {name: 9, "n": 2.5}]))
+
+    outcome = (await bench.load("next", format=FormatType.PARQUET))["next"]
+
+    assert bench.rows(name, "n") == [(7, 1)]
+    assert outcome.message == 'Row 1: column "n": 2.0 is not of type long. (1 more bad row.)'
+
+
 async def test_nanoseconds_that_a_table_cannot_hold_are_not_dropped(bench: EngineBench) -> None:
     table = pa.table({"at": pa.array([1_000, 1_001], pa.timestamp("ns"))})
     bench.land("nanos", parquet(table))
