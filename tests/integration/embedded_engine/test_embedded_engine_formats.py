@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import struct
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +44,11 @@ def avro(rows: list[dict[str, Any]], schema: dict[str, Any] | None = None, codec
     sink = io.BytesIO()
     fastavro.writer(sink, fastavro.parse_schema(schema or AVRO_SCHEMA), rows, codec=codec)
     return sink.getvalue()
+
+
+def local(*parts: int) -> dt.datetime:
+    year, month, day, *time = parts
+    return dt.datetime(year, month, day, *time, tzinfo=dt.UTC).replace(tzinfo=None)
 
 
 WRITERS = {FormatType.PARQUET: parquet, FormatType.ORC: orc, FormatType.AVRO: avro}
@@ -218,6 +224,50 @@ async def test_nanoseconds_that_a_table_cannot_hold_are_not_dropped(bench: Engin
 
     assert {outcome.status for outcome in outcomes.values()} == {OutcomeStatus.FAILED}
     assert all((outcome.message or "").startswith('Row 2: column "at"') for outcome in outcomes.values()), outcomes
+
+
+async def test_int96_timestamps_are_the_moments_that_were_written(bench: EngineBench) -> None:
+    moments = [
+        local(1, 1, 1),
+        local(1677, 1, 1),
+        local(1969, 12, 31, 23, 59, 59, 999999),
+        local(9999, 12, 31),
+        None,
+    ]
+    at = pa.timestamp("us")
+    table = pa.table(
+        {
+            "at": pa.array(moments, at),
+            "a.b": pa.array(moments, at),
+            "list": pa.array([[None, moment] for moment in moments], pa.list_(at)),
+            "deep": pa.array([{"m": [("k", moment)]} for moment in moments], pa.struct([("m", pa.map_(pa.string(), at))])),
+        }
+    )
+    bench.land("a", parquet(table, use_deprecated_int96_timestamps=True))
+
+    await bench.load(format=FormatType.PARQUET)
+
+    assert bench.columns() == {
+        "at": "timestamp",
+        "a.b": "timestamp",
+        "list": "list<timestamp>",
+        "deep": "struct<m: map<string, timestamp>>",
+    }
+    expected = [(moment, moment, [None, moment], {"m": [("k", moment)]}) for moment in moments]
+    assert bench.rows("at", "a.b", "list", "deep") == sorted(expected, key=repr)
+
+
+async def test_int96_timestamps_that_no_unit_holds_fail_their_file(bench: EngineBench) -> None:
+    table = pa.table({"at": pa.array([local(1970, 1, 1, 0, 0, 0, 1), local(9999, 12, 31)], pa.timestamp("us"))})
+    whole = parquet(table, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none")
+    # Nanoseconds of the day, and the Julian day.
+    first, changed = (struct.pack("<qi", nanoseconds, 2_440_588) for nanoseconds in (1_000, 1_001))
+    assert whole.count(first) == 1
+    bench.land("both", whole.replace(first, changed))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["both"]
+
+    assert outcome.message == "The file has timestamps with nanoseconds beside others that are before 1678 or after 2261."
 
 
 async def test_a_column_of_a_type_that_no_table_has_fails_the_file_with_its_name(bench: EngineBench) -> None:
