@@ -110,7 +110,7 @@ def _number_or_time(column: str, source: pa.DataType, target: pa.DataType, sql: 
     if source == LONG and target == DOUBLE:
         exact = f"{column} BETWEEN -{EXACT_DOUBLE} AND {EXACT_DOUBLE}"
         return Cast(f"CASE WHEN {exact} THEN CAST({column} AS DOUBLE) END", _null_or(column, exact))
-    if is_integer(source) and is_decimal(target):
+    if (is_integer(source) and is_decimal(target)) or (is_decimal(source) and source.scale == 0 and is_integer(target)):
         return Cast(tried, _null_or(column, f"{tried} IS NOT NULL"))
     if is_decimal(source) and is_decimal(target) and target.scale >= source.scale:
         return Cast(tried, _null_or(column, f"{tried} IS NOT NULL"))

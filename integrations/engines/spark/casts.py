@@ -126,7 +126,7 @@ def from_typed(value: str, source: pa.DataType, target: pa.DataType, *, depth: i
         return Cast(f"transform_values({value}, ({key}, {item}) -> {inner.value})", values.fits, values.surplus)
     tried = f"try_cast({value} AS {sql})"
     if (is_integer(source) and (is_integer(target) or is_decimal(target))) or (
-        is_decimal(source) and is_decimal(target) and target.scale >= source.scale
+        is_decimal(source) and (target.scale >= source.scale if is_decimal(target) else source.scale == 0 and is_integer(target))
     ):
         return Cast(tried, f"({value} IS NULL OR {tried} IS NOT NULL)")
     if source == LONG and target == DOUBLE:

@@ -145,6 +145,24 @@ async def test_parquet_is_never_narrowed(bench: EngineBench) -> None:
     assert bench.rows("id", "n") == [(1, 1), (5, None)]
 
 
+@pytest.mark.parametrize("type_", [pa.uint64(), pa.decimal128(38, 0)])
+async def test_long_whole_numbers_fit_a_column_of_shorter_ones_where_they_are_short(bench: EngineBench, type_: pa.DataType) -> None:
+    bench.land("first", parquet(pa.table({"i": pa.array([0], pa.int32()), "l": pa.array([0], pa.int64())})))
+    await bench.load("first", format=FormatType.PARQUET)
+    for name, i, l in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
+        values = [pa.array([Decimal(value), None]).cast(type_) for value in (i, l)]
+        bench.land(name, parquet(pa.table(values, names=["i", "l"])))
+
+    outcomes = await bench.load("fits", "long", "int", format=FormatType.PARQUET)
+
+    assert {name: outcome.message for name, outcome in outcomes.items()} == {
+        "fits": None,
+        "long": 'Row 1: column "l": 9223372036854775808 is not of type long.',
+        "int": 'Row 1: column "i": 2147483648 is not of type int.',
+    }
+    assert bench.rows("i", "l") == [(0, 0), (2**31 - 1, 2**63 - 1), (None, None)]
+
+
 async def test_columnar_rows_that_do_not_fit_are_skipped_or_rescued(bench: EngineBench) -> None:
     bench.land("first", parquet([{"id": 1, "n": 1}]))
     await bench.load("first", format=FormatType.PARQUET)
