@@ -233,6 +233,37 @@ async def test_parquet_columns_may_have_the_names_of_duckdbs_own(bench: EngineBe
     assert outcome.message == 'Row 1: column "n": 2.0 is not of type long. (1 more bad row.)'
 
 
+async def test_a_map_with_a_key_twice_fits_no_map_that_takes_a_cast(bench: EngineBench) -> None:
+    def maps(*maps: list[tuple[str | None, int]] | None, key: pa.DataType, item: pa.DataType) -> bytes:
+        return parquet(pa.table({"id": range(len(maps)), "m": pa.array(maps, pa.map_(key, item))}))
+
+    bench.land("first", maps([("a", 1)], key=pa.string(), item=pa.int64()))
+    await bench.load("first", format=FormatType.PARQUET)
+    next_ = ([("a", 2), ("a", 3)], [("b", 4), ("c", 4)], [], None)
+    bench.land("next", maps(*next_, key=pa.string(), item=pa.int32()))
+
+    failed = (await bench.load("next", format=FormatType.PARQUET))["next"]
+    skipped = (await bench.load("next", format=FormatType.PARQUET, bad_rows=BadRowPolicy.SKIP_ROW))["next"]
+
+    assert failed.message == 'Row 1: column "m": {a=2, a=3} is not of type map<string, long>.'
+    assert (skipped.rows, skipped.rows_skipped) == (3, 1)
+    assert bench.rows("m") == sorted([[("a", 1)], *next_[1:]], key=repr)
+
+
+async def test_keys_of_a_map_that_do_not_fit_make_their_row_bad(bench: EngineBench) -> None:
+    def maps(*maps: list[tuple[int, int]], key: pa.DataType) -> bytes:
+        return parquet(pa.table({"m": pa.array(maps, pa.map_(key, pa.int64()))}))
+
+    bench.land("first", maps([(1, 1)], key=pa.int32()))
+    await bench.load("first", format=FormatType.PARQUET)
+    bench.land("next", maps([(2, 2)], [(2**31, 2)], key=pa.int64()))
+
+    outcome = (await bench.load("next", format=FormatType.PARQUET, bad_rows=BadRowPolicy.RESCUE))["next"]
+
+    assert (outcome.rows, outcome.rows_rescued) == (2, 1)
+    assert bench.rows("m", "_rescued_data") == sorted([([(1, 1)], None), ([(2, 2)], None), (None, '{"m":{"2147483648":2}}')], key=repr)
+
+
 async def test_nanoseconds_that_a_table_cannot_hold_are_not_dropped(bench: EngineBench) -> None:
     table = pa.table({"at": pa.array([1_000, 1_001], pa.timestamp("ns"))})
     bench.land("nanos", parquet(table))
