@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from domain.errors import ValidationError
-from domain.ingestions.entities import BadRowPolicy, FormatSpec, FormatType
+from domain.ingestions.entities import BadRowPolicy, FormatSpec, FormatType, SchemaEvolution
 from domain.ports.engine import OutcomeStatus
 from tests.fixtures.engine_bench import EngineBench
 
@@ -149,8 +149,8 @@ async def test_parquet_is_never_narrowed(bench: EngineBench) -> None:
 async def test_long_whole_numbers_fit_a_column_of_shorter_ones_where_they_are_short(bench: EngineBench, type_: pa.DataType) -> None:
     bench.land("first", parquet(pa.table({"i": pa.array([0], pa.int32()), "l": pa.array([0], pa.int64())})))
     await bench.load("first", format=FormatType.PARQUET)
-    for name, i, l in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
-        values = [pa.array([Decimal(value), None]).cast(type_) for value in (i, l)]
+    for name, short, long in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
+        values = [pa.array([Decimal(value), None]).cast(type_) for value in (short, long)]
         bench.land(name, parquet(pa.table(values, names=["i", "l"])))
 
     outcomes = await bench.load("fits", "long", "int", format=FormatType.PARQUET)
@@ -176,6 +176,50 @@ async def test_columnar_rows_that_do_not_fit_are_skipped_or_rescued(bench: Engin
     assert bench.rows("id", "n", "_rescued_data") == sorted(
         [(1, 1, None), (3, None, None), (2, None, '{"id":2,"n":2.5}'), (3, None, None)], key=repr
     )
+
+
+@pytest.mark.parametrize("format_", [FormatType.PARQUET, FormatType.ORC])
+async def test_a_rescued_row_is_json_also_with_numbers_that_json_has_not(bench: EngineBench, format_: FormatType) -> None:
+    nan, inf = float("nan"), float("inf")
+    write = WRITERS[format_]
+    bench.land("first", write([{"n": 1}]))
+    await bench.load("first", format=format_)
+    rows = [
+        {"n": nan, "d": {"l": [inf, 0.5, None], "s": "NaN"}},
+        {"n": 0.1, "d": None},
+        {"n": -inf, "d": {"l": None, "s": None}},
+        {"n": None, "d": None},
+    ]
+    bench.land("next", write(rows))
+
+    await bench.load("next", format=format_, bad_rows=BadRowPolicy.RESCUE, evolution=SchemaEvolution.RESCUE)
+
+    rescued = [json.loads(text, parse_constant=pytest.fail) for text in bench.rows("_rescued_data") if text is not None]
+    assert sorted(rescued, key=repr) == sorted(
+        [
+            {"n": "nan", "d": {"l": ["inf", 0.5, None], "s": "NaN"}},
+            {"n": 0.1, "d": None},
+            {"n": "-inf", "d": {"l": None, "s": None}},
+        ],
+        key=repr,
+    )
+
+
+async def test_a_rescued_map_is_an_object_if_its_keys_are_names_of_one(bench: EngineBench) -> None:
+    bench.land("first", parquet([{"id": 1}]))
+    await bench.load("first", format=FormatType.PARQUET)
+    maps = pa.array([[("k", float("nan")), ("k", 1.0)], [("k", 1.0), ("l", float("inf"))], [], None], pa.map_(pa.string(), pa.float64()))
+    bench.land("next", parquet(pa.table({"id": [2, 3, 4, 5], "m": maps})))
+
+    await bench.load("next", format=FormatType.PARQUET, evolution=SchemaEvolution.RESCUE)
+
+    assert bench.rows("id", "_rescued_data") == [
+        (1, None),
+        (2, '{"id":2,"m":[{"key":"k","value":"nan"},{"key":"k","value":1.0}]}'),
+        (3, '{"id":3,"m":{"k":1.0,"l":"inf"}}'),
+        (4, '{"id":4,"m":{}}'),
+        (5, None),
+    ]
 
 
 async def test_every_parquet_type_arrives_with_its_value(bench: EngineBench) -> None:
