@@ -507,6 +507,43 @@ async def test_csv_options_are_followed(bench: EngineBench) -> None:
     assert bench.rows("column_1", "column_2", "column_3") == [(1, "a;b", None), (2, "it's", "")]
 
 
+CSV_WITH_ESCAPES = {
+    "outside of quotes": (r"C:\new\t", r"C:\new\t"),
+    "at the end of a field": ("C:\\", "C:\\"),
+    "before a quote outside of quotes": (r"a\"b", r"a\"b"),
+    "twice outside of quotes": (r"a\\b", r"a\\b"),
+    "before a field's quote": (r"\"a\"", r"\"a\""),
+    "before a quote": (r'"a\"b"', 'a"b'),
+    "before another": (r'"a\\b"', r"a\b"),
+    "before another and the last quote": (r'"a\\"', "a\\"),
+    "before another and a quote": (r'"x\\\"y"', r"x\"y"),
+    "before a letter": (r'"C:\new"', r"C:\new"),
+    "before a delimiter": (r'"a\,b"', r"a\,b"),
+    "before a line end": ('"a\\\nb"', "a\\\nb"),
+    "over lines": ('"a\n\\"\nb\\\\"', 'a\n"\nb\\'),
+    "nowhere": ('"a\n,b"', "a\n,b"),
+}
+
+
+@pytest.mark.parametrize("case", CSV_WITH_ESCAPES)
+async def test_csv_escapes_are_some_inside_of_quotes_alone(bench: EngineBench, case: str) -> None:
+    written, text = CSV_WITH_ESCAPES[case]
+    bench.land("a.csv", f'id,a,b,c\n1,{written},"x, y",{written}\n2,{written},,z\n')
+
+    await bench.load(format=FormatType.CSV, options={"escape": "\\"})
+
+    assert bench.rows("id", "a", "b", "c") == [(1, text, "x, y", text), (2, text, None, "z")]
+
+
+@pytest.mark.parametrize("row", ['1,"a""b"', '1,"a\\"', '1,"a"b', '1,"a" ', r"1,a\,b"])
+async def test_csv_that_is_broken_where_quotes_are_escaped(bench: EngineBench, row: str) -> None:
+    bench.land("a.csv", f"id,a\n{row}\n2,b\n")
+
+    outcome = (await bench.load(format=FormatType.CSV, options={"escape": "\\"}))["a.csv"]
+
+    assert outcome.status is OutcomeStatus.FAILED
+
+
 async def test_infer_and_preview_write_nothing(bench: EngineBench) -> None:
     bench.land("a.json", '{"id": 1, "at": "2024-01-01", "price": 0.1, "tags": ["x"]}\n{"id": 2}\n{"id": 3, "extra": true}\n')
     objects = await bench.objects()
