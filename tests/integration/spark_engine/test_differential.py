@@ -19,7 +19,7 @@ from pyarrow import orc
 from pyiceberg.catalog.sql import SqlCatalog
 
 from domain.ingestions.entities import BadRowPolicy, Destination, FormatType, SchemaEvolution
-from domain.ports.engine import ColumnChange, Decisions, FileOutcome
+from domain.ports.engine import ColumnChange, Decisions, FileOutcome, OutcomeStatus
 from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings
 from integrations.object_store.stores import ConfiguredObjectStores
 from tests.contracts.engine_contract import lines
@@ -285,6 +285,18 @@ async def test_csv_values_follow_hints_and_options(both: Both) -> None:
     await both.load(format=FormatType.CSV, options={"delimiter": "|", "null_values": ["NA", ""]}, hints=hints)
 
     assert both.same_tables()[0]["id"] == "007"
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_bad_rows_of_csv_that_is_nothing_but_text(both: Both, bad_rows: BadRowPolicy) -> None:
+    for name, row in {"good": "b,x", "few": "b", "many": "b,x,y", "empty": "b,x,", "empties": "b,x,,,", "quoted": '"b",x,""'}.items():
+        both.land(f"{name}.csv", f"id,name\na,x\n{row}\nc,y\n")
+
+    outcomes = await both.load(format=FormatType.CSV, bad_rows=bad_rows)
+
+    failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
+    assert failed == (set(outcomes) - {"good.csv"} if bad_rows is BadRowPolicy.FAIL_FILE else set())
+    both.same_tables()
 
 
 async def test_csv_without_a_header(both: Both) -> None:
