@@ -18,9 +18,7 @@ from domain.ingestions.service import fingerprint
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.entities import FileStatus
 from domain.ports.engine import Engine
-from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
-from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Refresh, RefreshMode, Run, RunTrigger
 from domain.runs.service import new_run, queue, require_runnable
 from domain.steps import Step, reached
@@ -156,6 +154,7 @@ class RefreshService:
             id=uuid4(),
             # A reset that is not done yet has left the table to this one, or is a clear, whose rows go with the table.
             drop_table=table or (before.drop_table if before else None),
+            requeue_files=not full,
             forget_files=full or (before is not None and before.forget_files),
             path_prefix=before.path_prefix if before and not full else None,
         )
@@ -163,6 +162,3 @@ class RefreshService:
             self._checkpoints.path(present.tenant_id, present.id, version=present.version + 1) if full else present.checkpoint_path
         )
         await tx.ingestions.begin_reset(present.id, reset, generation=present.generation + 1, checkpoint_path=checkpoint_path)
-        if not full:
-            await tx.files.release_held(present.id)
-            await tx.files.requeue(FileSelection(ingestion_id=present.id, filter=ProcessedFileFilter(status=(FileStatus.FAILED,))))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from domain.errors import LeaseLostError
 from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger import stepwise
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
+from tests.fakes.database import FakeDatabase
+from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.scripted_engine import ROWS
 from tests.workbench import Workbench
 
@@ -57,6 +63,51 @@ async def test_lost_after_its_listing_only_what_it_left_is_loaded(bench: Workben
     await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
     done = await bench.run(Subject(retry.tenant_id, retry.id))
     assert (done.status, done.files_discovered, done.files_processed) == (RunStatus.SUCCESS, 0, 2)
+
+
+async def test_lost_while_files_were_assigned_to_it_none_is_forgotten(
+    bench: Workbench, fake_database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepwise, "FILES_AT_ONCE", 2)
+    paths = bench.land(*"abcde")
+    bench.engine.bad |= dict.fromkeys(paths, "truncated")
+    ingestion = await bench.ingestion()
+    failed = await bench.execute(ingestion)
+    bench.engine.bad.clear()
+    fake_database.clock.advance(seconds=61)
+    retry = await bench.queue(ingestion, trigger=RunTrigger.RETRY, retry_of_id=failed.id, lists=False)
+    run, ingestion, _ = await bench.pipeline.start(retry)
+    step = FakeProcessedFileRepository.assign_unloaded
+
+    async def crash(self: FakeProcessedFileRepository, id: UUID, *, after: int, **how: Any) -> Sequence[int]:
+        if after:
+            raise ZeroDivisionError
+        return await step(self, id, after=after, **how)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeProcessedFileRepository, "assign_unloaded", crash)
+        with pytest.raises(ZeroDivisionError):
+            await bench.pipeline.check(run, ingestion, [])
+    assert [file.run_id for file in await bench.files(ingestion)] == [run.id, run.id, *[failed.id] * 3]
+    again = await settle(bench, run, ingestion)
+    assert again is not None
+    await bench.pipeline.execute(Subject(again.tenant_id, again.id))
+    done = await bench.run(Subject(again.tenant_id, again.id))
+    assert (done.status, done.files_processed) == (RunStatus.SUCCESS, 5)
+
+
+async def test_files_are_assigned_to_no_run_that_has_ended(bench: Workbench) -> None:
+    (path,) = bench.land("a")
+    bench.engine.bad[path] = "truncated"
+    ingestion = await bench.ingestion()
+    failed = await bench.execute(ingestion)
+    run, ingestion, _ = await bench.pipeline.start(
+        await bench.queue(ingestion, trigger=RunTrigger.RETRY, retry_of_id=failed.id, lists=False)
+    )
+    await settle(bench, run, ingestion)
+    with pytest.raises(LeaseLostError):
+        await bench.pipeline.check(run, ingestion, [])
+    assert [file.run_id for file in await bench.files(ingestion)] == [failed.id]
 
 
 async def test_what_kills_its_workers_is_left_alone_in_the_end(bench: Workbench) -> None:
