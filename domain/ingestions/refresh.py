@@ -11,10 +11,10 @@ from pydantic import StrictBool
 
 from domain.clock import Clock
 from domain.errors import ConfirmationRequiredError, LeaseLostError, NotFoundError, UnavailableError
+from domain.idempotency import first_result
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, Reset
 from domain.ingestions.inputs import IdempotencyKey, InputModel
-from domain.ingestions.service import fingerprint
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.entities import FileStatus
 from domain.ports.engine import Engine
@@ -99,10 +99,8 @@ class RefreshService:
             refresh=Refresh(request.mode, load=request.auto_run),
         )
         async with self._unit_of_work(tenant_id) as tx:
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("refreshIngestion", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return RefreshOutcome(plan, await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "refreshIngestion", request, run.id, tx.runs.get_by_id):
+                return RefreshOutcome(plan, earlier)
             await require_runnable(tx, request.ingestion_id)
             await tx.audit.record(principal, "refreshIngestion", "Run", run.id)
             return RefreshOutcome(plan, await queue(tx, run))

@@ -54,6 +54,13 @@ class IdempotencyKeys(Protocol):
         """
         ...
 
+    async def take_over(self, operation: str, key: str, from_subject: UUID, subject_id: UUID) -> bool:
+        """Have the key, as if it were new, stand for `subject_id`; False when it does not stand for `from_subject` (any more).
+
+        Waits for a concurrent transaction that takes the same key over.
+        """
+        ...
+
 
 class UnitOfWork(Protocol):
     """Bound to one tenant: no repository of it sees or touches another tenant's rows."""
@@ -208,4 +215,8 @@ class Directory(Protocol):
 
     async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
         """Delete deliveries to webhooks that ended longer ago, at most `limit`; how many."""
+        ...
+
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete idempotency keys that are older, at most `limit`; how many."""
         ...

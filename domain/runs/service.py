@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, NotFoundError
+from domain.idempotency import first_result
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ingestions.inputs import IdempotencyKey, InputModel
 from domain.ingestions.schedules import next_due
-from domain.ingestions.service import fingerprint
 from domain.ingestions.streaming import refuse_streaming
 from domain.log_fields import binding
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry
@@ -44,10 +44,8 @@ class RunService:
         """Queue a MANUAL run. Raises `NotFoundError`, `ConflictError` (WRONG_STATE, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED)."""
         async with self._unit_of_work(principal.tenant.id) as tx:
             run = new_run(principal.tenant.id, request.ingestion_id, RunTrigger.MANUAL, at=self._clock.now())
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("runIngestion", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return _found(await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "runIngestion", request, run.id, tx.runs.get_by_id):
+                return earlier
             await require_runnable(tx, request.ingestion_id)
             await tx.audit.record(principal, "runIngestion", "Run", run.id)
             return await queue(tx, run)
@@ -65,10 +63,8 @@ class RunService:
             if original is None:
                 raise NotFoundError("run")
             run = retry_of(original, at=self._clock.now())
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return _found(await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "retryRun", request, run.id, tx.runs.get_by_id):
+                return earlier
             ingestion = await require_runnable(tx, original.ingestion_id)
             refuse_streaming(ingestion, "a run cannot be retried, and another one goes on where it ended,")
             if original.status not in RETRYABLE_RUN:

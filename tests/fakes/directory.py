@@ -179,6 +179,14 @@ class FakeDirectory:
                 del state.deliveries[id]
         return len(old)
 
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        async with self._database.transaction() as state:
+            since = self._database.clock.now() - timedelta(seconds=older_than_seconds)
+            old = [(row.created_at, name) for name, row in state.idempotency_keys.items() if row.created_at < since]
+            for _, name in sorted(old)[:limit]:
+                del state.idempotency_keys[name]
+        return min(len(old), limit)
+
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:
         now = self._database.clock.now()
         return sorted((pair for pair in leased if pair[0] <= now), key=lambda pair: pair[0])[:limit]

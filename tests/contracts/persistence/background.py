@@ -41,6 +41,36 @@ class IdempotencyContract:
         async with world.begin(world.other) as tx:
             assert await tx.idempotency_keys.claim("create", "key", "other", uuid4()) is None
 
+    async def test_a_key_is_taken_over_from_the_subject_that_it_stands_for(self, world: World) -> None:
+        first, second, third = uuid4(), uuid4(), uuid4()
+        async with world.begin() as tx:
+            await tx.idempotency_keys.claim("create", "key", "same", first)
+            await tx.idempotency_keys.claim("create", "other", "same", first)
+            assert await tx.idempotency_keys.take_over("create", "key", first, second)
+            assert not await tx.idempotency_keys.take_over("create", "key", first, third)
+            assert not await tx.idempotency_keys.take_over("create", "none", first, third)
+        async with world.begin(world.other) as tx:
+            assert not await tx.idempotency_keys.take_over("create", "key", second, third)
+        async with world.begin() as tx:
+            assert await tx.idempotency_keys.claim("create", "key", "same", third) == second
+            assert await tx.idempotency_keys.claim("create", "other", "same", third) == first
+
+    async def test_old_keys_are_forgotten_and_no_more_than_asked(self, world: World) -> None:
+        subject = uuid4()
+        for tenant in (world.tenant, world.other, world.tenant):
+            async with world.begin(tenant) as tx:
+                await tx.idempotency_keys.claim("create", str(uuid4()), "same", subject)
+        async with world.begin() as tx:
+            await tx.idempotency_keys.claim("create", "key", "same", subject)
+        forget = world.directory.forget_idempotency_keys
+        assert await forget(older_than_seconds=3_600, limit=10) == 0
+        assert await forget(older_than_seconds=-1, limit=3) == 3
+        async with world.begin() as tx:
+            assert await tx.idempotency_keys.claim("create", "key", "same", uuid4()) == subject, "the oldest go first"
+        assert [await forget(older_than_seconds=-1, limit=3) for _ in range(2)] == [1, 0]
+        async with world.begin() as tx:
+            assert await tx.idempotency_keys.claim("create", "key", "another", subject) is None
+
     async def test_a_key_whose_transaction_failed_is_new_again(self, world: World) -> None:
         with pytest.raises(ConflictError):
             await _claim_and_fail(world)

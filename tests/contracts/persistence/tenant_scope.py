@@ -183,6 +183,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "schema_changes.withdraw_needless": (lambda tx, v: tx.schema_changes.withdraw_needless(v.ingestion.id), 0),
     "outbox.add": (lambda tx, v: tx.outbox.add(Topic.RUN, v.run.id), _NOTHING),
     "idempotency_keys.claim": (lambda tx, v: tx.idempotency_keys.claim("create", "key", "mine", uuid4()), None),
+    "idempotency_keys.take_over": (lambda tx, v: tx.idempotency_keys.take_over("create", "key", v.ingestion.id, uuid4()), False),
     "api_keys.create": (_own_new_key, True),
     "api_keys.get_by_id": (lambda tx, v: tx.api_keys.get_by_id(v.key.id), None),
     "api_keys.hold_admins": (lambda tx, v: tx.api_keys.hold_admins(), []),
