@@ -127,6 +127,11 @@ class SqlDirectory:
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         return await self._expired(runs, runs.c.status.in_(BEGUN_RUN), limit)
 
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        lost = (runs.c.id == run.id, runs.c.status.in_(BEGUN_RUN), runs.c.lease_expires_at <= func.clock_timestamp())
+        async with transaction(self._engine) as opened:
+            await opened.execute(update(runs).where(*lost).values(lease_expires_at=lease_end(seconds)))
+
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)
 

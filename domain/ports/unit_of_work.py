@@ -186,11 +186,15 @@ class Directory(Protocol):
         ...
 
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        """Runs that have begun, and whose lease has expired on the database's clock."""
+        """Runs that have begun, and whose lease has expired on the database's clock; the longest expired first."""
+        ...
+
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        """Have the run, if it is lost, be lost again `seconds` from now: until then the others have their turn."""
         ...
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
-        """CLAIMED batches whose lease has expired on the database's clock."""
+        """CLAIMED batches whose lease has expired on the database's clock; the longest expired first."""
         ...
 
     async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:

@@ -301,7 +301,8 @@ class RunPipeline:
     async def recover_lost(self, limit: int = 100) -> int:
         """Settle the batches and end the runs whose workers are silent, and retry those runs; how many of both.
 
-        What cannot be settled now does not keep the others waiting: its turn comes again.
+        What cannot be settled now does not keep the others waiting, however many: its turn comes again when another lease has expired.
+        A worker that comes back in that time has its run still, and goes on with it.
         """
         recovered = 0
         for subject in await self._directory.lost_batches(limit):
@@ -318,7 +319,14 @@ class RunPipeline:
                     recovered += self._counted(Recovered.RUN, await self._end_lost(subject))
                 except Exception:
                     log.exception("run %s cannot be ended yet", subject.id)
+                    await self._postpone(subject)
         return recovered
+
+    async def _postpone(self, lost: Subject) -> None:
+        try:
+            await self._directory.postpone_lost_run(lost, seconds=self._settings.lease_seconds)
+        except Exception:
+            log.exception("run %s stays among the first to be ended", lost.id)
 
     def _counted(self, what: Recovered, done: bool) -> bool:
         if done:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from domain.clock import Clock
@@ -22,6 +22,9 @@ from domain.states import RETRYABLE_RUN, RUNNABLE
 from domain.tenants import Principal
 
 log = logging.getLogger(__name__)
+
+REFIRE_SECONDS = 60.0
+"""After how long a schedule that could not be fired is tried again."""
 
 
 class RunRequest(InputModel):
@@ -142,7 +145,8 @@ class RunService:
         """Queue a SCHEDULED run for each ingestion whose schedule has fired, and set its next firing; how many were queued.
 
         A firing is unique per (ingestion, due time). Firings missed while nobody looked become one run. A firing that
-        meets an active run is passed over: the next listing finds the same files.
+        meets an active run is passed over: the next listing finds the same files. One that fails is due again `REFIRE_SECONDS` later,
+        so that those which keep failing keep no others waiting, however many they are.
         """
         now = self._clock.now()
         queued = 0
@@ -151,9 +155,18 @@ class RunService:
                 try:
                     queued += await self._fire(ingestion, now)
                 except Exception:
-                    # One that cannot be fired does not keep the others waiting.
                     log.exception("schedule of ingestion %s could not be fired", ingestion.id)
+                    await self._postpone(ingestion, now)
         return queued
+
+    async def _postpone(self, seen: Ingestion, now: datetime) -> None:
+        try:
+            async with self._unit_of_work(seen.tenant_id) as tx:
+                present = await tx.ingestions.get_by_id(seen.id, for_update=True)
+                if present is not None and present.next_due_at == seen.next_due_at:
+                    await tx.ingestions.set_next_due(seen.id, now + timedelta(seconds=REFIRE_SECONDS))
+        except Exception:
+            log.exception("schedule of ingestion %s stays among the first to be fired", seen.id)
 
     async def _fire(self, seen: Ingestion, now: datetime) -> bool:
         async with self._unit_of_work(seen.tenant_id) as tx:

@@ -129,6 +129,12 @@ class FakeDirectory:
             leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in BEGUN_RUN and r.lease_expires_at is not None]
         return [Subject(r.tenant_id, r.id) for _, r in self._expired(leased, limit)]
 
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        async with self._database.transaction() as state:
+            now, lost = self._database.clock.now(), state.runs.get(run.id)
+            if lost and lost.status in BEGUN_RUN and lost.lease_expires_at is not None and lost.lease_expires_at <= now:
+                state.runs[run.id] = replace(lost, lease_expires_at=now + timedelta(seconds=seconds))
+
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         async with self._database.transaction() as state:
             leased = [(b.lease_expires_at, b) for b in state.batches.values() if b.status is BatchStatus.CLAIMED]

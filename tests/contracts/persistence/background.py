@@ -255,6 +255,18 @@ class DirectoryContract:
         assert await world.directory.lost_runs(10) == lost
         assert await world.directory.lost_runs(1) == lost[:1]
 
+    async def test_a_lost_run_that_is_postponed_lets_the_others_have_their_turn(self, world: World) -> None:
+        first, second = [await world.run(await world.ingestion(), started=True, lease_seconds=0) for _ in range(2)]
+        running = await world.run(await world.ingestion(), started=True, lease_seconds=60)
+        lost = [Subject(run.tenant_id, run.id) for run in (first, second)]
+        await world.directory.postpone_lost_run(lost[0], seconds=60)
+        assert await world.directory.lost_runs(10) == lost[1:]
+        await world.directory.postpone_lost_run(lost[1], seconds=0)
+        # Of a run that is not lost nothing changes, and nothing of what is not there.
+        await world.directory.postpone_lost_run(Subject(running.tenant_id, running.id), seconds=0)
+        await world.directory.postpone_lost_run(Subject(world.tenant.id, uuid4()), seconds=0)
+        assert await world.directory.lost_runs(10) == lost[1:]
+
     async def test_lost_batches_are_claimed_ones_whose_lease_has_expired(self, world: World) -> None:
         ingestion = await world.ingestion()
         lost = [await world.open_batch(ingestion, lease_seconds=0) for _ in range(2)]

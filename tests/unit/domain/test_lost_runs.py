@@ -13,6 +13,7 @@ from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ledger import stepwise
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
+from domain.runs.pipeline import RunPipeline
 from tests.fakes.database import FakeDatabase
 from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.scripted_engine import ROWS
@@ -108,6 +109,26 @@ async def test_files_are_assigned_to_no_run_that_has_ended(bench: Workbench) -> 
     with pytest.raises(LeaseLostError):
         await bench.pipeline.check(run, ingestion, [])
     assert [file.run_id for file in await bench.files(ingestion)] == [failed.id]
+
+
+async def test_many_that_cannot_be_ended_keep_no_others_waiting(
+    bench: Workbench, fake_database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *broken, sound = [(await bench.pipeline.start(await bench.queue(await bench.ingestion())))[0] for _ in range(3)]
+    end = RunPipeline._end
+
+    async def failing(self: RunPipeline, run: Run, *asked: Any, **how: Any) -> Run:
+        if run.id in {each.id for each in broken}:
+            raise RuntimeError("not even an expected error")
+        return await end(self, run, *asked, **how)
+
+    await bench.expire_leases()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunPipeline, "_end", failing)
+        assert [await bench.pipeline.recover_lost(limit=2) for _ in range(3)] == [0, 1, 0]
+    assert (await bench.run(Subject(sound.tenant_id, sound.id))).status is RunStatus.FAILED
+    fake_database.clock.advance(seconds=bench.settings.lease_seconds)
+    assert await bench.pipeline.recover_lost(limit=2) == 2
 
 
 async def test_what_kills_its_workers_is_left_alone_in_the_end(bench: Workbench) -> None:
