@@ -147,7 +147,7 @@ class SqlDirectory:
         statement = (
             update(outbox)
             .where(outbox.c.id == due.c.id)
-            .values(due_at=lease_end(visible_after_seconds), attempts=outbox.c.attempts + 1)
+            .values(due_at=lease_end(visible_after_seconds))
             .returning(outbox.c.id, outbox.c.topic, outbox.c.tenant_id, outbox.c.subject_id, outbox.c.attempts, outbox.c.revision)
         )
         async with transaction(self._engine) as opened:
@@ -159,7 +159,8 @@ class SqlDirectory:
             await opened.execute(delete(outbox).where(*_still(entry)))
 
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
-        values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error}
+        failed = outbox.c.attempts + (0 if error is None else 1)
+        values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error, "attempts": failed}
         async with transaction(self._engine) as opened:
             await opened.execute(update(outbox).where(*_still(entry)).values(values))
 

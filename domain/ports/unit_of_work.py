@@ -118,7 +118,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """`attempts` counts the tries since the subject was last added, this one too; `revision` tells this adding from later ones."""
+    """`attempts` counts the tries that have failed since the subject was last added; `revision` tells this adding from later ones."""
 
     id: int
     topic: Topic
@@ -206,7 +206,10 @@ class Directory(Protocol):
         ...
 
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
-        """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
+        """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken.
+
+        With an `error` a try has failed, and is counted.
+        """
         ...
 
     async def compact_file_counts(self, limit: int) -> int:

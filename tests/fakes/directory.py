@@ -145,8 +145,7 @@ class FakeDirectory:
             now = self._database.clock.now()
             due = (row for row in state.outbox.values() if row.due_at <= now and topic in (None, row.topic))
             taken = [
-                replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1)
-                for row in sorted(due, key=lambda row: row.id)[:limit]
+                replace(row, due_at=now + timedelta(seconds=visible_after_seconds)) for row in sorted(due, key=lambda row: row.id)[:limit]
             ]
             state.outbox.update({row.id: row for row in taken})
         return [OutboxEntry(row.id, row.topic, row.subject, row.attempts, row.revision) for row in taken]
@@ -162,7 +161,8 @@ class FakeDirectory:
             row = state.outbox.get(entry.id)
             if row is not None and row.revision == entry.revision:
                 due_at = self._database.clock.now() + timedelta(seconds=seconds)
-                state.outbox[entry.id] = replace(row, due_at=due_at, last_error=None if error is None else readable(error))
+                failed, said = row.attempts + (0 if error is None else 1), None if error is None else readable(error)
+                state.outbox[entry.id] = replace(row, due_at=due_at, attempts=failed, last_error=said)
 
     async def compact_file_counts(self, limit: int) -> int:
         """Nothing to sum up: the fake counts its files when it is asked."""
