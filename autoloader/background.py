@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
 from domain.errors import UnavailableError
+from domain.idempotency import KEYS_KEPT_SECONDS
 from domain.log_fields import binding
 from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
 from domain.notifications.lateness import LatenessService
@@ -139,6 +140,7 @@ class Background:
     async def _forget(self) -> None:
         await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
         await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+        await self._directory.forget_idempotency_keys(older_than_seconds=KEYS_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
 
 
 async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:

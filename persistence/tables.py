@@ -360,6 +360,7 @@ idempotency_keys = Table(
     Column("fingerprint", Text, nullable=False),
     Column("subject_id", Uuid, nullable=False),
     _moment("created_at", default_now=True),
+    Index("ix_idempotency_keys_oldest", "created_at"),
 )
 
 audit_events = Table(

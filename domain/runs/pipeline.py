@@ -13,6 +13,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from uuid import UUID
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
@@ -21,6 +22,7 @@ from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
+from domain.ledger.stepwise import stepwise
 from domain.ledger.stream_processor import StreamProcessor
 from domain.log_fields import binding
 from domain.notifications.announcing import announce
@@ -217,27 +219,47 @@ class RunPipeline:
         """Requeue failures whose retry is due, and count what waits; and say which of the paths are done.
 
         A run that does not list is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
-        were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
+        were held are looked at again when the table has got other columns since or their change is decided, and all of them when nobody
+        is to be asked any more. Files are changed a few at a time: what a worker that was lost has changed is as good as before.
         First the batches that earlier runs have left are settled, for their files are neither loaded nor waiting. Raises
         `TableUnavailableError` when the table cannot say which.
         """
         # Somebody else may be settling them: then what comes of their files is for the next run.
         with contextlib.suppress(LeaseLostError):
             await self._processor.settle_abandoned(ingestion)
+        await self._make_wait(run, ingestion)
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
-            if run.lists:
-                await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
-                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
-                await tx.files.release_held(ingestion.id, outdated=asks)
-            elif run.retry_of_id is not None:
-                await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
             waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=None if run.lists else run.id)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
         reached(Step.DISCOVERED)
         log.info("run %s: %d files wait", run.id, waiting)
         return FileState(waiting, frozenset(done))
+
+    async def _make_wait(self, run: Run, ingestion: Ingestion) -> None:
+        async def requeue(*, after: int, limit: int) -> Sequence[int]:
+            retries = ingestion.policies.max_file_retries
+            async with self._unit_of_work(run.tenant_id) as tx:
+                return await tx.files.requeue_due_failures(ingestion.id, max_retries=retries, after=after, limit=limit)
+
+        async def release(*, after: int, limit: int) -> Sequence[int]:
+            asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+            async with self._unit_of_work(run.tenant_id) as tx:
+                return await tx.files.release_held(ingestion.id, outdated=asks, after=after, limit=limit)
+
+        async def assign(of_run: UUID, *, after: int, limit: int) -> Sequence[int]:
+            async with self._unit_of_work(run.tenant_id) as tx:
+                # Or another run has them assigned by now, for this one was lost.
+                if not await tx.runs.hold_running(run.id):
+                    raise LeaseLostError(f"run {run.id}")
+                return await tx.files.assign_unloaded(ingestion.id, of_run=of_run, to_run=run.id, after=after, limit=limit)
+
+        if run.lists:
+            await stepwise(requeue)
+            await stepwise(release)
+        elif run.retry_of_id is not None:
+            await stepwise(functools.partial(assign, run.retry_of_id))
 
     @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
@@ -279,7 +301,8 @@ class RunPipeline:
     async def recover_lost(self, limit: int = 100) -> int:
         """Settle the batches and end the runs whose workers are silent, and retry those runs; how many of both.
 
-        What cannot be settled now does not keep the others waiting: its turn comes again.
+        What cannot be settled now does not keep the others waiting, however many: its turn comes again when another lease has expired.
+        A worker that comes back in that time has its run still, and goes on with it.
         """
         recovered = 0
         for subject in await self._directory.lost_batches(limit):
@@ -296,7 +319,14 @@ class RunPipeline:
                     recovered += self._counted(Recovered.RUN, await self._end_lost(subject))
                 except Exception:
                     log.exception("run %s cannot be ended yet", subject.id)
+                    await self._postpone(subject)
         return recovered
+
+    async def _postpone(self, lost: Subject) -> None:
+        try:
+            await self._directory.postpone_lost_run(lost, seconds=self._settings.lease_seconds)
+        except Exception:
+            log.exception("run %s stays among the first to be ended", lost.id)
 
     def _counted(self, what: Recovered, done: bool) -> bool:
         if done:

@@ -40,6 +40,7 @@ class FailsOnce:
 class Idle:
     def __init__(self) -> None:
         self.asked: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.keys_forgotten: asyncio.Future[tuple[float, int]] = asyncio.get_running_loop().create_future()
 
     fires_schedules = False
 
@@ -63,6 +64,14 @@ class Idle:
         return 0
 
     async def forget_activity(self, *, older_than_seconds: float, limit: int) -> int:
+        return 0
+
+    async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
+        return 0
+
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        if not self.keys_forgotten.done():
+            self.keys_forgotten.set_result((older_than_seconds, limit))
         return 0
 
 
@@ -109,5 +118,18 @@ async def test_what_a_killed_process_had_in_hand_is_due_again_a_lease_later(data
     task = asyncio.create_task(background.run())
     async with asyncio.timeout(20):
         assert await idle.asked == 7
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_idempotency_keys_are_forgotten_after_a_week(database_url: str) -> None:
+    idle = Idle()
+    anything: Any = idle
+    background = Background(
+        database_url, anything, {}, anything, anything, anything, anything, anything, NO_TELEMETRY, queue_seconds=5, lease_seconds=60
+    )
+    task = asyncio.create_task(background.run())
+    async with asyncio.timeout(20):
+        assert await idle.keys_forgotten == (7 * 86_400, 10_000)
     task.cancel()
     await asyncio.wait([task])

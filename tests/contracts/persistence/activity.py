@@ -251,7 +251,7 @@ SILENT: Mapping[str, frozenset[str]] = {
     ),
     "they are not about an ingestion": frozenset(
         {
-            *("outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"),
+            *("outbox.add", "idempotency_keys.claim", "idempotency_keys.take_over", "api_keys.create", "api_keys.revoke", "audit.record"),
             *("webhooks.create", "webhooks.delete"),
         }
     ),
