@@ -86,7 +86,9 @@ def read_blocks(path: Path, compression: Compression) -> Iterator[bytes]:
         # A buffer much larger than the file costs more than reading it.
         size = min(size, path.stat().st_size + 1)
     with open_content(path, compression) as stream:
-        first, rest = True, b""
+        first = True
+        rest: list[bytes] = []
+        length = 0
         while data := stream.read(size):
             if first:
                 first = False
@@ -94,14 +96,15 @@ def read_blocks(path: Path, compression: Compression) -> Iterator[bytes]:
                 data = data.removeprefix(_UTF8_MARK)
             end = data.rfind(b"\n") + 1
             if end:
-                yield rest + data[:end]
-                rest = data[end:]
-            else:
-                rest += data
-                if len(rest) > LONGEST_LINE:
-                    raise FileContentError(f"A line is longer than {LONGEST_LINE >> 20} MB.")
-        if rest:
-            yield rest
+                yield b"".join([*rest, data[:end]])
+                data, rest, length = data[end:], [], 0
+            if data:
+                rest.append(data)
+                length += len(data)
+            if length > LONGEST_LINE:
+                raise FileContentError(f"A line is longer than {LONGEST_LINE >> 20} MB.")
+        if length:
+            yield b"".join(rest)
 
 
 def _refuse_other_formats(data: bytes) -> None:
