@@ -11,7 +11,7 @@ from uuid import UUID
 
 import duckdb
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -38,6 +38,7 @@ from pyiceberg.types import (
     TimeType,
     UUIDType,
 )
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from domain.errors import DomainError, ValidationError
@@ -200,12 +201,44 @@ class Tables:
                 raise
 
     def drop(self, destination: Destination, table_uuid: UUID | None) -> bool:
-        self.find_the_one(destination, table_uuid)
-        try:
-            self.catalog.purge_table(self._identifier(destination))
-        except NoSuchTableError:
+        """Drop the table and its files; False when there was none. Raises `TableReplacedError`."""
+        aside = self.set_aside(destination, table_uuid)
+        if aside is None:
             return False
+        with suppress(NoSuchTableError):
+            self.catalog.purge_table(aside)
         return True
+
+    def set_aside(self, destination: Destination, table_uuid: UUID | None) -> tuple[str, str] | None:
+        """Give the table a name that no other ever has, and say which: whoever drops that one drops no other, however late.
+
+        None when there is no table. One with `table_uuid` that was set aside before, and is still there, is found again. Raises
+        `TableReplacedError` as `find_the_one` does.
+        """
+        if table_uuid is not None and self.catalog.table_exists(aside := _aside(destination, table_uuid)):
+            return aside
+        while (table := self.find_the_one(destination, table_uuid)) is not None:
+            aside = _aside(destination, table.metadata.table_uuid)
+            if self._rename(table, aside[1]):
+                return aside
+        return None
+
+    def _rename(self, table: Table, name: str) -> bool:
+        """Whether the table was still as it had been loaded: the catalog's row changes on that condition, as it does in a commit."""
+        database, old_name = table.name()
+        statement = (
+            update(IcebergTables)
+            .where(
+                IcebergTables.catalog_name == self.catalog.name,
+                IcebergTables.table_namespace == database,
+                IcebergTables.table_name == old_name,
+                IcebergTables.metadata_location == table.metadata_location,
+            )
+            .values(table_name=name)
+            .returning(IcebergTables.table_name)
+        )
+        with self.catalog.engine.begin() as connection:
+            return connection.execute(statement).first() is not None
 
     def ping(self) -> None:
         """Ask the catalog something small."""
@@ -229,6 +262,10 @@ class Tables:
             message = f"there is no catalog {destination.catalog!r}; the embedded engine serves {self._settings.catalog_name!r}"
             raise ValidationError.of("destination", "catalog", message=message)
         return (destination.database, destination.table)
+
+
+def _aside(destination: Destination, table_uuid: UUID) -> tuple[str, str]:
+    return (destination.database, f"dropped_{table_uuid.hex}")
 
 
 def _partition_spec(destination: Destination, schema: Schema) -> PartitionSpec:

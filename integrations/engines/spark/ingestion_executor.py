@@ -62,7 +62,7 @@ class IngestionExecutor:
         table = await self._table(order)
         if table is None:
             return StreamMetrics()
-        credential = await self._sessions.credential(order.source, order.grants)
+        credential = await self._sessions.admitted(order.source, order.grants)
         stream = lines_of(order.source, order.format, credential, max_files=order.max_files)
         # What a session was told of one credential is not for another's.
         key = (order.grants, tuple(sorted(stream.session.items()))) if stream.session else order.grants

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,10 +22,11 @@ from domain.ingestions.entities import Source
 from domain.ports.engine import OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
-from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, maintenance, table_load
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, json_reader, maintenance, table_load
 from integrations.engines.embedded.data_files import DataFileWriter
 from integrations.engines.embedded.errors import RowsLostError
 from integrations.engines.embedded.loading import Loading
+from integrations.engines.embedded.workspaces import Workspace
 from tests.fixtures.engine_bench import EngineBench, open_guard
 
 TABLE = ("lake", "flights")
@@ -115,6 +116,38 @@ async def test_a_load_that_is_cancelled_while_it_reads_ends_soon_and_leaves_noth
     with pytest.raises(asyncio.CancelledError):
         await task
     assert data_files(bench) == []
+
+
+async def test_a_load_that_is_cancelled_in_the_middle_of_an_array_reads_no_further(
+    bench: EngineBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, stopped = threading.Event(), threading.Event()
+    read = []
+    stop = Workspace.stop
+
+    def stop_and_tell(work: Workspace) -> None:
+        stop(work)
+        stopped.set()
+
+    def blocks(*_: object) -> Iterator[bytes]:
+        yield b'[{"id": 1}, '
+        reading.set()
+        assert stopped.wait(30)
+        for number in range(10):
+            read.append(number)
+            yield b" " * 100
+
+    monkeypatch.setattr(Workspace, "stop", stop_and_tell)
+    monkeypatch.setattr(json_reader, "read_blocks", blocks)
+    bench.land("a.json", '[{"id": 1}]')
+    task = asyncio.create_task(bench.load())
+    await asyncio.to_thread(reading.wait)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert read == [0]
 
 
 async def test_a_load_that_is_cancelled_at_the_guard_leaves_no_data_files(bench: EngineBench) -> None:
