@@ -133,6 +133,9 @@ class Background:
                 await self._orchestrator.reconcile_all()
             except UnavailableError as error:
                 log.warning("the orchestrator cannot be compared with what is stored: %s", error.message)
+            except Exception:
+                # What somebody has put there may be anything: it is not to keep all else from being done.
+                log.exception("the orchestrator cannot be compared with what is stored")
 
     async def _compact(self) -> None:
         await self._directory.compact_file_counts(_CHANGES_AT_ONCE)

@@ -25,7 +25,7 @@ from domain.errors import UnavailableError
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.states import ACTIVE_RUN
-from integrations.prefect.deployments import FLOW_NAME, Deployment, tenant_of
+from integrations.prefect.deployments import FLOW_NAME, Deployment, ingestion_of
 from integrations.prefect.states import BEGUN_WITHIN_SECONDS, is_stuck, state_of
 
 if TYPE_CHECKING:
@@ -75,10 +75,9 @@ class Mending:
                     await self._try(f"the deployment of ingestion {ingestion.id}", self._service.reconcile_ingestion(subject))
             after = page[-1].id
         for response in present.values():
-            tenant_id = tenant_of(response)
+            orphan = ingestion_of(response)
             # One of another installation's, which shares the server, is not ours to remove.
-            if tenant_id is not None and await self._directory.tenant(tenant_id) is not None:
-                orphan = Subject(tenant_id, UUID(response.name))
+            if orphan is not None and await self._directory.tenant(orphan.tenant_id) is not None:
                 await self._try(f"the deployment of ingestion {response.name}", self._service.reconcile_ingestion(orphan))
 
     async def _flow_run(self, flow_run: FlowRun) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from autoloader.background import Background
 from autoloader.outbox import Lane
 from domain.ports.telemetry import NO_TELEMETRY
@@ -88,6 +90,22 @@ async def test_it_ends_when_it_is_cancelled_even_if_a_chore_fails_at_that(databa
     done, _ = await asyncio.wait([task], timeout=10)
     assert done
     assert task.cancelled()
+
+
+async def test_what_the_orchestrator_makes_no_sense_of_keeps_nothing_else_waiting(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Odd(Idle):
+        async def reconcile_all(self) -> None:
+            raise ValueError("badly formed hexadecimal UUID string")
+
+    anything: Any = Odd()
+    background = Background(
+        database_url, anything, {}, anything, anything, anything, anything, anything, NO_TELEMETRY, queue_seconds=5, lease_seconds=60
+    )
+    await background._mend()
+    [record] = caplog.records
+    assert (record.levelname, record.message) == ("ERROR", "the orchestrator cannot be compared with what is stored")
 
 
 async def test_it_goes_on_after_a_chore_has_failed(database_url: str) -> None:

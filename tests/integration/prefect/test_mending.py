@@ -52,6 +52,8 @@ async def test_missing_deployments_are_made_orphans_go_and_the_others_are_mended
         await tx.ingestions.delete(orphan.id)
     stranger = an_ingestion(status=IngestionStatus.ACTIVE, schedule=NEW_YEAR)
     await service.create_deployment(stranger)
+    made = await prefect.deployment(changed.id)
+    copy = await prefect.client.create_deployment(made.flow_id, "a copy", work_pool_name=prefect.work_pool, tags=made.tags)
     id = (await prefect.deployment(changed.id)).id
     await prefect.client.update_deployment(id, DeploymentUpdate(tags=["by", "hand"], schedules=[], work_queue_name="large"))
     await prefect.client.pause_deployment(id)
@@ -59,8 +61,9 @@ async def test_missing_deployments_are_made_orphans_go_and_the_others_are_mended
     await service.reconcile_all()
 
     assert [await is_there(prefect, ingestion) for ingestion in (missing, changed, orphan)] == [True, True, False]
-    # Another installation's, on the same server.
+    # Another installation's, on the same server, and one that somebody has made by hand.
     assert await is_there(prefect, stranger)
+    assert (await prefect.client.read_deployment(copy)).name == "a copy"
     mended = await prefect.deployment(changed.id)
     assert (mended.id, mended.paused, mended.work_queue_name) == (id, False, "small")
     assert [(schedule.schedule.cron, schedule.active) for schedule in mended.schedules] == [("0 0 1 1 *", True)]

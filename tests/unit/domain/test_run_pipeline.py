@@ -15,8 +15,8 @@ from domain.ledger.entities import FileStatus
 from domain.ports.engine import LoadBatch, TableUnavailableError
 from domain.ports.object_store import SourceUnavailableError
 from domain.ports.unit_of_work import Subject
-from domain.runs.entities import Run, RunMetrics, RunStatus
-from domain.runs.pipeline import PipelineSettings, verdict
+from domain.runs.entities import Run, RunMetrics, RunStatus, RunTrigger
+from domain.runs.pipeline import Cut, PipelineSettings, verdict
 from tests.factories import BUCKET, NOW, needing
 from tests.fakes.database import FakeDatabase
 from tests.fakes.ledger import FakeProcessedFileRepository
@@ -229,13 +229,28 @@ class TestCutShort:
     @pytest.mark.parametrize(("where", "status"), [("before_commit", PENDING), ("after_commit", SUCCESS)])
     async def test_a_server_that_stops_settles_and_ends_the_run(self, bench: Workbench, where: str, status: FileStatus) -> None:
         bench.land("a")
-        subject, worker, _ = await started(bench, where)
+        subject, worker, _ = await started(bench, where, consecutive_failures=4)
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
         run = await bench.run(subject)
         assert (run.status, run.error_message) == (RunStatus.FAILED, "the server was stopped while the run was under way")
-        assert [file.status for file in await bench.files(await _ingestion(bench, run))] == [status]
+        ingestion = await _ingestion(bench, run)
+        assert [file.status for file in await bench.files(ingestion)] == [status]
+        # It goes on by itself, and is not held against the ingestion.
+        retry = await bench.active(ingestion)
+        assert retry is not None
+        assert (retry.status, retry.trigger, retry.retry_of_id, retry.retry_count) == (RunStatus.QUEUED, RunTrigger.RETRY, run.id, 1)
+        stored = await bench.stored(ingestion)
+        assert (stored.status, stored.consecutive_failures) == (ingestion.status, 4)
+
+    async def test_a_run_goes_on_however_often_its_server_is_stopped(self, bench: Workbench) -> None:
+        ingestion = await bench.ingestion()
+        run, _, _ = await bench.pipeline.start(await bench.queue(ingestion, retry_count=9))
+        await bench.pipeline.stop(run, "stopped", cut=Cut.STOPPED)
+        retry = await bench.active(ingestion)
+        assert retry is not None
+        assert (retry.retry_of_id, retry.retry_count) == (run.id, 10)
 
     async def test_a_run_asked_to_stop_and_then_cancelled_ends_cancelled(self, bench: Workbench) -> None:
         bench.land("a")
