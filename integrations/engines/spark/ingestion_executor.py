@@ -64,9 +64,7 @@ class IngestionExecutor:
             return StreamMetrics()
         credential = await self._sessions.credential(order.source, order.grants)
         stream = lines_of(order.source, order.format, credential, max_files=order.max_files)
-        # What a session was told of one credential is not for another's.
-        key = (order.grants, tuple(sorted(stream.session.items()))) if stream.session else order.grants
-        async with self._sessions.client(key) as client:
+        async with self._sessions.client(order.grants) as client:
             query = await self._threads.run_to_end(lambda: _started(client, order, stream, table))
             return await self._followed(query, committed)
 
