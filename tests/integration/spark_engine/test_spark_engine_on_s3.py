@@ -250,6 +250,15 @@ async def test_a_checkpoint_in_s3_is_the_servers_own(warehouse_world: World) -> 
     client.close()
 
 
+async def test_a_prefix_without_objects_is_an_empty_source(world: World, tmp_path: Path) -> None:
+    """Where files are taken away once they are loaded."""
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    await world.stream(f"file://{tmp_path}/checkpoint")
+
+    assert await world.stream(f"file://{tmp_path}/another", folder="nothing") == StreamMetrics()
+    assert world.rows() == [("a.json", 1)]
+
+
 async def test_a_checkpoint_is_not_written_with_the_sources_credential(world: World) -> None:
     world.bucket.put("landing/a.json", lines({"id": 1}).encode())
 
