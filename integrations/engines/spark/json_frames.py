@@ -38,7 +38,7 @@ _LONG_NUMBER = r"(^|[^0-9.])[0-9]{16}"
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
-_KEPT_SQL = f"trim(BOTH ' \\t\\r\\n' FROM {RAW})"
+KEPT_SQL = f"trim(BOTH ' \\t\\r\\n' FROM {RAW})"
 """What is kept and told of a bad row: its text, without what is around it."""
 FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
@@ -130,7 +130,7 @@ class JsonFrames:
             parsed = f"from_json({_BARE_SQL}, {literal(_struct(regular))}, map('mode', 'FAILFAST'))"
             computed.append(f"{parsed} AS {_TYPED}")
             plain |= {columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}
-        rows = rows.selectExpr(URI, PLACE, f"{_KEPT_SQL} AS {RAW}", *computed)
+        rows = rows.selectExpr(URI, PLACE, f"{KEPT_SQL} AS {RAW}", *computed)
         clean = all(file.index in self._clean for file in files)
         return Frame(rows, files, types, columns, _casts(plain), "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
 
@@ -248,7 +248,7 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
         for name, expression in {
             "rows": "count(*)",
             "bad": f"count_if({bad})",
-            "first_bad": f"min_by(left({_KEPT_SQL}, 200), {PLACE}) FILTER (WHERE {bad})",
+            "first_bad": f"min_by(left({KEPT_SQL}, 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
             # Of which the type that all rows have says nothing.
             "nulls": f"count_if(is_variant_null({ROW}))",
