@@ -24,7 +24,7 @@ class LocalObjectStore:
     nothing twice, and every walk ends. What a link shows outside the roots is not there, as far as this store goes.
 
     A file is staged by a symlink to it or to its folder, after its inode, size and modification time were found as listed;
-    whether they still are just before the commit, `changed_since_staged` says.
+    whether they still are just before the commit, and nothing was done to the file meanwhile, `changed_since_staged` says.
 
     The disk is asked in the executor's threads alone, also for where the folder and the roots really are: so each method
     raises `ValidationError` when the folder leads out of them.
@@ -35,6 +35,7 @@ class LocalObjectStore:
         self._granted = granted
         self._executor = executor
         self._resolved: AllowedRoots | None = None
+        self._staged: dict[str, int] = {}
 
     async def check_access(self) -> None:
         try:
@@ -66,7 +67,7 @@ class LocalObjectStore:
         yield from LocalListing(self._folder, self._roots()).chunks(chunk_size)
 
     def _files(self) -> LocalFiles:
-        return LocalFiles(self._folder, self._roots())
+        return LocalFiles(self._folder, self._roots(), self._staged)
 
     def _roots(self) -> AllowedRoots:
         if self._resolved is None:

@@ -183,6 +183,52 @@ async def test_a_file_swapped_for_a_link_out_is_known_before_the_commit(world: L
     assert again.local_path is None
 
 
+def wait_for_another_time(world: LocalWorld, file: Path) -> None:
+    """Until what happens now happens at another time than the file's last change, by the file system's clock, which has ticks."""
+    probe = world.outside / "probe"
+    while True:
+        probe.touch()
+        if probe.stat().st_ctime_ns > file.stat().st_ctime_ns:
+            return
+
+
+async def test_a_file_that_was_away_while_it_was_read_is_known_before_the_commit(
+    world: LocalWorld, store: ObjectStore, tmp_path: Path
+) -> None:
+    world.put(world.outside / "secret.json", b"secret")
+    for name in ("a.json", "b.json"):
+        world.put(world.source / name, b"public")
+    objects = await listed(store)
+    staged = {Path(item.object.path).name: item for item in await store.stage(objects, tmp_path)}
+    wait_for_another_time(world, world.source / "a.json")
+    (world.source / "a.json").rename(world.source / "away")
+    (world.source / "a.json").symlink_to(world.outside / "secret.json")
+    read = staged["a.json"].local_path
+    assert read is not None
+    assert read.read_bytes() == b"secret"
+
+    (world.source / "away").rename(world.source / "a.json")
+
+    assert await paths_in(store) == {stored.path for stored in objects}
+    assert await store.changed_since_staged(objects) == {f"{world.source}/a.json"}
+
+
+async def test_a_file_rewritten_while_it_was_read_is_known_whatever_its_times_say(
+    world: LocalWorld, store: ObjectStore, tmp_path: Path
+) -> None:
+    world.put(world.source / "a.json", b"1")
+    [stored] = await listed(store)
+    await store.stage([stored], tmp_path)
+    status = (world.source / "a.json").stat()
+    wait_for_another_time(world, world.source / "a.json")
+
+    (world.source / "a.json").write_bytes(b"2")
+    os.utime(world.source / "a.json", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert await listed(store) == [stored]
+    assert await store.changed_since_staged([stored]) == {stored.path}
+
+
 async def test_a_folder_swapped_for_a_link_out_while_it_is_listed_shows_nothing(
     world: LocalWorld, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
