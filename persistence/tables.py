@@ -122,6 +122,8 @@ ingestions = Table(
     Column("execution", ValueObject(Execution), nullable=False),
     Column("checkpoint_path", Text, nullable=False),
     Column("table_uuid", Uuid),
+    # How many the table had when a batch was marked last; NULL before the first.
+    Column("snapshots_seen", Integer),
     Column("generation", Integer, nullable=False),
     Column("reset", ValueObject(Reset)),
     Column("version", Integer, nullable=False),

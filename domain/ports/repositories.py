@@ -85,6 +85,10 @@ class IngestionRepository(Protocol):
 
     async def get_table(self, id: UUID) -> UUID | None: ...
 
+    async def see_snapshots(self, id: UUID, snapshots: int) -> int | None:
+        """Remember how many snapshots the ingestion's table has now; how many it had when that was remembered last."""
+        ...
+
     async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
         """Store what is to be done before anything more is loaded, in place of a reset that is not done yet.
 

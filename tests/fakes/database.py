@@ -52,6 +52,7 @@ class State:
     digests: dict[UUID, bytes] = field(default_factory=dict)
     ingestions: dict[UUID, Ingestion] = field(default_factory=dict)
     table_uuids: dict[UUID, UUID] = field(default_factory=dict)
+    snapshots_seen: dict[UUID, int] = field(default_factory=dict)
     late_at: dict[UUID, datetime] = field(default_factory=dict)
     runs: dict[UUID, Run] = field(default_factory=dict)
     batches: dict[UUID, Batch] = field(default_factory=dict)

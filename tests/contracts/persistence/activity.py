@@ -228,6 +228,7 @@ SILENT: Mapping[str, frozenset[str]] = {
                 "ingestions.expect_data",
                 "ingestions.update_last_run",
                 "ingestions.set_table",
+                "ingestions.see_snapshots",
                 "files.record_discovered",
             ),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),

@@ -108,6 +108,7 @@ CALLS: Mapping[str, tuple[Call, Any]] = {
     "ingestions.set_last_listed": (lambda tx, v: tx.ingestions.set_last_listed(v.ingestion.id, NOW), _NOTHING),
     "ingestions.set_event_queue": (lambda tx, v: tx.ingestions.set_event_queue(v.ingestion.id, EventQueueState(NOW)), _NOTHING),
     "ingestions.set_table": (lambda tx, v: tx.ingestions.set_table(v.ingestion.id, uuid4()), _NOTHING),
+    "ingestions.see_snapshots": (lambda tx, v: tx.ingestions.see_snapshots(v.ingestion.id, 1), None),
     "ingestions.get_table": (lambda tx, v: tx.ingestions.get_table(v.ingestion.id), None),
     "ingestions.begin_reset": (
         lambda tx, v: tx.ingestions.begin_reset(v.ingestion.id, Reset(uuid4()), generation=9, checkpoint_path="mine"),
