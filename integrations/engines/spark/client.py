@@ -85,7 +85,8 @@ class SparkConnectClient:
     def read_stream(self, stream: FileStream) -> DataFrame:
         """The files as a streaming DataFrame, by Spark's file source, or by `cloudFiles` where the server is Databricks'."""
         session = self.connect()
-        store = stream.store
+        told = cloud_files(stream) if self._server.is_databricks else stream
+        store = told.store
         if store is not None:
             for name, value in store.session.items():
                 session.conf.set(name, value)
@@ -93,7 +94,6 @@ class SparkConnectClient:
             # path that is no pattern is looked at when it is resolved; nothing is listed for that.
             options = {**store.options, "__globPaths__": "false"}
             _ = session.readStream.format("text").options(**options).load(store.folder).schema
-        told = cloud_files(stream) if self._server.is_databricks else stream
         reader = session.readStream.format(told.format).options(**told.options, **(store.options if store else {}))
         return reader.schema(told.schema).load(told.path)
 

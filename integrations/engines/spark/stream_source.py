@@ -23,6 +23,7 @@ _VIEW = "viewfs"
 """Hadoop's scheme for a view of other file systems."""
 _MOUNTED = "objects"
 """Where in the view the bucket is."""
+_IN_VIEW = f"^{_VIEW}://([^/]+)/{_MOUNTED}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class StreamStore:
 
 
 def cloud_files(stream: FileStream) -> FileStream:
-    """The same for Databricks' Auto Loader. It never forgets a file either, and here reads no file a second time."""
+    """The same for Databricks' Auto Loader. It never forgets a file either, and here reads no file a second time.
+
+    It knows objects in S3 by their own URIs, and reads them with what Databricks has been granted of the bucket.
+    """
     own = {
         "cloudFiles.format": stream.format,
         "cloudFiles.includeExistingFiles": "true",
@@ -62,7 +66,8 @@ def cloud_files(stream: FileStream) -> FileStream:
         "cloudFiles.useStrictGlobber": "true",
     }
     given = {_OF_THE_SOURCE.get(name, name): value for name, value in stream.options.items() if name not in _NOT_OF_CLOUD_FILES}
-    return replace(stream, format="cloudFiles", options={**given, **own})
+    path = re.sub(_IN_VIEW, r"s3://\1/", stream.path)
+    return replace(stream, format="cloudFiles", path=path, options={**given, **own}, store=None)
 
 
 def lines_of(source: Source, format_: FormatSpec, credential: S3Credential | None, *, max_files: int) -> FileStream:
@@ -92,7 +97,7 @@ def path_sql(uri: str, stream: FileStream) -> str:
     decoded = f"url_decode(replace({uri}, '+', '%2B'))"
     if stream.store is None:
         return f"regexp_replace({decoded}, '^file:/+', '/')"
-    return f"regexp_replace({decoded}, '^{_VIEW}://([^/]+)/{_MOUNTED}/', 's3://$1/')"
+    return f"regexp_replace({decoded}, '{_IN_VIEW}', 's3://$1/')"
 
 
 def checkpoint_uri(checkpoint: str) -> str:
