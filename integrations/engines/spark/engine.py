@@ -58,7 +58,7 @@ class SparkEngine:
 
     async def version(self) -> str:
         """Spark's version, once it has answered. Raises `SparkUnavailableError`."""
-        return await self._threads.run(self._ask)
+        return await self._sessions.lookups.run(self._ask)
 
     async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
         return (await self.preview(source, grants, format, objects, limit=0)).schema

@@ -51,6 +51,7 @@ class IngestionExecutor:
     def __init__(self, sessions: SparkSessions, tables: Tables) -> None:
         self._sessions = sessions
         self._threads = sessions.threads
+        self._lookups = sessions.lookups
         self._tables = tables
 
     async def preview(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject], *, limit: int) -> Preview:
@@ -69,10 +70,10 @@ class IngestionExecutor:
             return StreamMetrics() if query is None else await self._followed(query, committed)
 
     async def history(self, destination: Destination, *, table_uuid: UUID | None, checkpoint: str) -> StreamHistory:
-        return await self._threads.run_to_end(lambda: history(self._tables, destination, table_uuid, checkpoint))
+        return await self._lookups.run_to_end(lambda: history(self._tables, destination, table_uuid, checkpoint))
 
     async def files_of(self, destination: Destination, *, table_uuid: UUID | None, commit: StreamCommit) -> Sequence[StreamedFile]:
-        return await self._threads.run_to_end(lambda: files_of(self._tables, destination, table_uuid, commit))
+        return await self._lookups.run_to_end(lambda: files_of(self._tables, destination, table_uuid, commit))
 
     async def _table(self, order: StreamOrder) -> Table | None:
         """The table, with the columns that the samples bring; None as long as there is nothing to make one of."""

@@ -14,6 +14,7 @@ from domain.ingestions.entities import Source, SourceType
 from domain.ports.object_store import StoredObject
 from domain.tenants import Grants
 from integrations.engines.embedded import EmbeddedEngineSettings
+from integrations.engines.embedded.settings import LOOKUPS_AT_ONCE
 from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.spark.catalog import catalog_settings
 from integrations.engines.spark.client import SparkConnectClient
@@ -31,6 +32,7 @@ class SparkSessions:
         self._settings = settings
         self._stores = stores
         self.threads = WorkerThreads(settings.concurrent_operations)
+        self.lookups = WorkerThreads(LOOKUPS_AT_ONCE)
         own = replace(server, session={**server.session, **catalog_settings(settings)})
         self.pool: SessionPool[SparkConnectClient] = SessionPool(lambda: SparkConnectClient(own), size=settings.concurrent_operations)
 
@@ -38,6 +40,7 @@ class SparkSessions:
         """Wait for what is under way, and let the server forget our sessions."""
         await self.threads.run(self.pool.close)
         await self.threads.close()
+        await self.lookups.close()
 
     async def admitted(self, source: Source, grants: Grants) -> S3Credential | None:
         """What Spark needs to list a source by itself: the keys of an S3 source; None for a folder, which is there and is granted.
