@@ -190,13 +190,24 @@ class JsonFrames:
     def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str, *, cut: Collection[int] = ()) -> None:
         """`cut` are the files that end in the middle of a line."""
         long = self._with_long_numbers([file for file in files if file.index in found and found[file.index].doubles.unless_long], unit)
+        filled = self._filled([file for file in files if file.index not in found and file.index in self._arrays])
         for file in files:
             if file.index in found:
                 doubles = found[file.index].doubles
                 self._sure_doubles[file.index] = doubles.sure if file.index in long else doubles.sure | doubles.unless_long
                 self._judge(file, found[file.index], unit, cut_short=file.index in cut)
+            elif file.index in filled:
+                # An array without elements is content, too.
+                self._types[file.index], self._sure_doubles[file.index] = {}, frozenset()
             else:
                 file.empty = True
+
+    def _filled(self, files: Sequence[LoadFile]) -> set[int]:
+        """Those of the files that hold more than white space."""
+        if not files:
+            return set()
+        lines = self._source.text(files).where(FILLED_SQL).select(URI).distinct()
+        return {self._source.index_of(row[URI]) for row in lines.toArrow().to_pylist()}
 
     def _with_long_numbers(self, files: Sequence[LoadFile], unit: str) -> set[int]:
         """Those of the files in which a whole number may be more than a double holds."""

@@ -116,6 +116,24 @@ async def test_json_that_is_not_what_it_seems(both: Both) -> None:
     assert [row["id"] for row in both.same_tables()] == [1]
 
 
+@pytest.mark.parametrize("layout", ["AUTO", "ARRAY"])
+async def test_an_array_without_elements_is_no_empty_file(both: Both, layout: str) -> None:
+    for name, content in {
+        "blank.json": "\ufeff \r\n",
+        "bare.json": "[]",
+        "spread.json": "\ufeff\n[\n ]\r\n",
+        "good.json": '[{"id": 1}]',
+    }.items():
+        both.land(name, content)
+
+    only = await both.load("bare.json", options={"layout": layout})
+    outcomes = await both.load("blank.json", "spread.json", "good.json", options={"layout": layout})
+
+    assert only["bare.json"].status == "LOADED"
+    assert [(outcome.status, outcome.rows) for outcome in outcomes.values()] == [("SKIPPED", 0), ("LOADED", 0), ("LOADED", 1)]
+    both.same_tables()
+
+
 @pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
 @pytest.mark.parametrize("evolution", [SchemaEvolution.ADD_NEW_COLUMNS, SchemaEvolution.RESCUE, SchemaEvolution.IGNORE])
 async def test_json_under_the_policies(both: Both, bad_rows: BadRowPolicy, evolution: SchemaEvolution) -> None:
