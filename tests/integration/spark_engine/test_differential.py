@@ -498,6 +498,18 @@ async def test_parquet_columns_of_no_type_yet(both: Both) -> None:
     assert both.spark.columns() == {"id": "long", "list": "list<string>", "at": "struct<y: long, x: string>", "some": "string"}
 
 
+@pytest.mark.parametrize("format_", [FormatType.PARQUET, FormatType.ORC])
+async def test_a_file_without_rows_is_judged_by_its_names(both: Both, format_: FormatType) -> None:
+    name = format_.value.lower()
+    WRITERS[format_](TABLE.select(["i"]), both.spark.folder / f"first.{name}")
+    WRITERS[format_](TABLE.select(["i", "s"]).slice(0, 0), both.spark.folder / f"new.{name}")
+    await both.load(f"first.{name}", format=format_)
+
+    outcomes = await both.load(f"new.{name}", format=format_, evolution=SchemaEvolution.FAIL_ON_NEW_COLUMNS)
+
+    assert outcomes[f"new.{name}"].status == "FAILED"
+
+
 async def test_partitions(both: Both) -> None:
     for bench in (both.spark, both.embedded):
         bench.destination = replace(bench.destination, partition_by=("bucket(4, id)", "day(at)", "truncate(2, name)"), sort_by=("id",))
