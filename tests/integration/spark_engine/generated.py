@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from domain.ingestions.entities import BadRowPolicy, FormatType, SchemaEvolution
@@ -19,20 +19,21 @@ async def compare_batches(
     make_file: Callable[[random.Random], bytes | str],
     *,
     bad_rows: BadRowPolicy,
+    sizes: Sequence[int] = (1, 3),
     comparable: Comparable = as_it_is,
     **how: Any,
 ) -> None:
     """Load what `make_file` gives, batch by batch, through both; any difference is an error of an assertion.
 
-    `first` is a file to make the table of. The first batch may add columns; what becomes of new ones later is chosen. `how` is what
-    else `Both.load` takes.
+    `first` is a file to make the table of. The first batch may add columns; what becomes of new ones later is chosen. A batch has
+    as many files as one of `sizes` says; `how` is what else `Both.load` takes.
     """
     later = chance.choice(list(SchemaEvolution))
     suffix = format.lower()
     both.land(f"first.{suffix}", first)
     await both.load(f"first.{suffix}", format=format, **how)
     for batch, evolution in enumerate((SchemaEvolution.ADD_NEW_COLUMNS, later, later)):
-        names = [f"{batch}-{number}.{suffix}" for number in range(chance.choice((1, 4, 12)))]
+        names = [f"{batch}-{number}.{suffix}" for number in range(chance.choice(sizes))]
         for name in names:
             both.land(name, make_file(chance))
 

@@ -72,4 +72,5 @@ async def test_generated_files(both: Both, seed: int) -> None:
     chance = random.Random(seed)
     bad_rows = chance.choice(list(BadRowPolicy))
 
-    await compare_batches(both, chance, FormatType.JSON, '{"id": 1}\n', a_file, bad_rows=bad_rows, comparable=told_alike)
+    first = '{"id": 1}\n'
+    await compare_batches(both, chance, FormatType.JSON, first, a_file, bad_rows=bad_rows, sizes=(1, 4, 12), comparable=told_alike)
