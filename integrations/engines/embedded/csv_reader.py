@@ -6,6 +6,7 @@ Where the counts differ, or DuckDB rejects anything, the file is read again by P
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from integrations.engines.embedded.target_columns import ColumnNamesError, Targe
 from integrations.engines.embedded.workspaces import Workspace
 
 _LONGEST_LINE = 64 << 20
+_NO_VALUE = secrets.token_hex(8)
+"""No file can know it."""
 
 
 class CsvReader:
@@ -139,12 +142,13 @@ class CsvReader:
         self._connection.register("csv_paths", paths)
         listed = ", ".join(literal(str(item.path)) for item in files)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in files[0].names)
-        nulls = ", ".join(literal(value) for value in options.null_values)
+        # Without any, DuckDB would take empty text for null.
+        nulls = ", ".join(literal(value) for value in options.null_values or (_NO_VALUE,))
         self._connection.execute(
             f"CREATE TEMP TABLE {relation} AS SELECT {', '.join(identifier(name) for name in files[0].names)}, csv_paths.{FILE}"
             f" FROM read_csv([{listed}], auto_detect = false, header = {options.header}, columns = {{{columns}}},"
             f" delim = {literal(options.delimiter)}, quote = {literal(options.quote)}, escape = {literal(options.escape)},"
-            f" {f'nullstr = [{nulls}],' if nulls else ''} strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
+            f" nullstr = [{nulls}], strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
             f" store_rejects = true, rejects_table = '{relation}_errors', rejects_scan = '{relation}_scans', rejects_limit = 10000,"
             f" filename = '__autoloader_path') AS rows JOIN csv_paths ON rows.__autoloader_path = csv_paths.path"
         )

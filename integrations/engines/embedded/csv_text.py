@@ -118,11 +118,19 @@ def refuse_wrong_delimiter(names: tuple[str, ...], known: bool, options: CsvOpti
 
 
 class _RecordCounter:
-    """Counts records by their line ends outside of quotes."""
+    """Counts records by their line ends outside of quotes, as long as quotes are around whole fields."""
 
     def __init__(self, options: CsvOptions) -> None:
         self._quote = options.quote.encode()
         self._escape = options.escape.encode() if options.escape != options.quote else None
+        text = b"[^ \\r\\n%s]" % re.escape(self._quote + options.delimiter.encode())
+        quote = re.escape(self._quote)
+        if options.delimiter == " ":
+            odd = [text + quote, quote + text]
+        else:
+            # DuckDB passes over spaces around a quoted field, and would make one of two that nothing else parts.
+            odd = [text + b" *" + quote, quote + b" *" + text, quote + b" +" + quote]
+        self._within_field = re.compile(b"|".join(odd))
         self._quoted = False
         self._records = 0
         self._certain = True
@@ -135,11 +143,16 @@ class _RecordCounter:
             self._certain = False
         if b"\r" in block and not block.count(b"\r") == block.count(b"\r\n") == block.count(b"\n"):
             self._certain = False
-        for piece in block.split(self._quote) if self._quoted or self._quote in block else [block]:
-            if not self._quoted:
-                self._records += piece.count(b"\n") - len(_BLANK_LINE.findall(piece))
-            self._quoted = not self._quoted
-        self._quoted = not self._quoted
+        pieces = block.split(self._quote)
+        outside = self._quote.join(pieces[self._quoted :: 2])
+        if self._quoted and len(pieces) > 1:
+            outside = self._quote + outside
+        self._quoted ^= len(pieces) % 2 == 0
+        if self._quoted and len(pieces) > 1:
+            outside += self._quote
+        self._records += outside.count(b"\n") - len(_BLANK_LINE.findall(outside))
+        if len(pieces) > 1 and self._within_field.search(outside):
+            self._certain = False
         if self._last == b"\n" and block[:1] in {b"\n", b"\r"}:
             self._records -= 1
         self._last = block[-1:]
