@@ -45,6 +45,11 @@ class WrittenFiles:
     data_files: Sequence[DataFile]
     schema: Schema
     spec: PartitionSpec
+    io: FileIO
+
+    def remove(self) -> None:
+        """For files that are surely not in the table."""
+        remove_data_files(self.io, self.data_files)
 
 
 class DataFileWriter:
@@ -71,18 +76,31 @@ class DataFileWriter:
         folder = local or self._scratch / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
-            paths, partitions = self._copy(query, folder)
-            self._compare(rows_by_path, self._rows_by_path(paths))
-            urls = [f"{folder_url}/{path.relative_to(folder).as_posix()}" for path in paths]
-            data_files = [self._data_file(path, url, partitions.get(path, ())) for path, url in zip(paths, urls, strict=True)]
+            written = self._write_into(folder, folder_url, query, rows_by_path)
             if local is None:
-                self._upload(paths, urls)
+                self._upload(written)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if local is None:
             shutil.rmtree(folder, ignore_errors=True)
-        return WrittenFiles(data_files, self._schema, self._spec)
+        return WrittenFiles(list(written.values()), self._schema, self._spec, self._table.io)
+
+    def rehearse(self, query: str, rows_by_path: Mapping[str, int]) -> None:
+        """Raise what `write` raises over these rows, and leave nothing behind."""
+        folder = self._scratch / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            self._write_into(folder, "", query, rows_by_path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_into(self, folder: Path, folder_url: str, query: str, rows_by_path: Mapping[str, int]) -> dict[Path, DataFile]:
+        paths, partitions = self._copy(query, folder)
+        self._compare(rows_by_path, self._rows_by_path(paths))
+        return {
+            path: self._data_file(path, f"{folder_url}/{path.relative_to(folder).as_posix()}", partitions.get(path, ())) for path in paths
+        }
 
     def _copy(self, query: str, folder: Path) -> tuple[list[Path], dict[Path, tuple[Any, ...]]]:
         """The files written, and the partition values of each."""
@@ -163,14 +181,14 @@ class DataFileWriter:
             **statistics.to_serialized_dict(),
         )
 
-    def _upload(self, paths: Sequence[Path], urls: Sequence[str]) -> None:
-        def upload(path: Path, url: str) -> None:
-            with path.open("rb") as source, self._table.io.new_output(url).create() as target:
+    def _upload(self, written: Mapping[Path, DataFile]) -> None:
+        def upload(path: Path, data_file: DataFile) -> None:
+            with path.open("rb") as source, self._table.io.new_output(data_file.file_path).create() as target:
                 while data := source.read(8 << 20):
                     target.write(data)
 
-        with ThreadPoolExecutor(min(_UPLOADS, len(paths)), thread_name_prefix="upload") as pool:
-            list(pool.map(upload, paths, urls))
+        with ThreadPoolExecutor(min(_UPLOADS, len(written)), thread_name_prefix="upload") as pool:
+            list(pool.map(upload, written.keys(), written.values()))
 
 
 def _ids(field_id: int, type_: IcebergType) -> str:
