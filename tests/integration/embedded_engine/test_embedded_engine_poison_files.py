@@ -11,8 +11,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.exc import OperationalError
 
 from domain.ingestions.entities import FormatType
@@ -79,6 +81,39 @@ async def test_a_map_with_a_key_twice_fails_its_file_only(
     assert bench.rows("id", "m") == [(0, [(1, 2**40)]), (2, [(1, 1), (2, 2)])]
     told = [record for record in caplog.records if record.getMessage() == f"the file {bench.folder / 'bad'} could not be loaded"]
     assert [str(record.exc_info[1]) for record in told if record.exc_info] == ["Invalid Input Error: Map keys must be unique."]
+
+
+DAYS = {"in the year 20000": 6_585_000, "in the year -5000": -2_545_000, "the last of all": 2**31 - 1}
+MICROSECONDS_A_DAY = 86_400_000_000
+
+
+@pytest.mark.parametrize("days", DAYS.values(), ids=DAYS.keys())
+async def test_dates_and_timestamps_that_python_does_not_have_load(bench: EngineBench, catalog: SqlCatalog, days: int) -> None:
+    microseconds = min(days * MICROSECONDS_A_DAY, 9_000_000_000_000_000_000)
+    bench.land(
+        "far",
+        parquet(
+            id=pa.array([1, 2]),
+            day=pa.array([days, 0], pa.date32()),
+            at=pa.array([microseconds, 0], pa.timestamp("us", "UTC")),
+            nested=pa.array([{"local": microseconds}, {"local": 0}], pa.struct([("local", pa.timestamp("us"))])),
+        ),
+    )
+    bench.land("near", parquet(id=pa.array([3]), day=pa.array([1], pa.date32())))
+
+    outcomes = await bench.load(format=FormatType.PARQUET)
+
+    assert statuses(outcomes) == {"far": LOADED, "near": LOADED}
+    table = catalog.load_table(("lake", "flights"))
+    rows = table.scan().to_arrow().sort_by("id")
+    assert rows.column("day").cast(pa.int32()).to_pylist() == [days, 0, 1]
+    assert rows.column("at").cast(pa.int64()).to_pylist() == [microseconds, 0, None]
+    assert pc.struct_field(rows.column("nested"), "local").cast(pa.int64()).to_pylist() == [microseconds, 0, None]
+    assert len(table.scan("day > '1999-01-01'").to_arrow()) == (1 if days > 0 else 0)
+    assert len(table.scan("id > 1").to_arrow()) == 2
+    (file,) = [task.file for task in table.scan().plan_files()]
+    assert sorted(file.lower_bounds) == sorted(table.schema().find_field(name).field_id for name in ("id", "_source_file", "_batch_id"))
+    assert file.null_value_counts[table.schema().find_field("at").field_id] == 1
 
 
 def poisoned(original: Callable[..., Any], *, poison: str, error: Exception, tries: list[int]) -> Callable[..., Any]:
