@@ -17,8 +17,9 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy.exc import OperationalError
 
-from domain.ingestions.entities import FormatType
+from domain.ingestions.entities import FormatType, SchemaEvolution
 from domain.ports.engine import FileOutcome, OutcomeStatus, TableUnavailableError
+from integrations.engines.embedded.batch_load import BatchLoad
 from integrations.engines.embedded.data_files import DataFileWriter
 from integrations.engines.embedded.json_reader import JsonReader
 from tests.contracts.engine_contract import lines
@@ -81,6 +82,70 @@ async def test_a_map_with_a_key_twice_fails_its_file_only(
     assert bench.rows("id", "m") == [(0, [(1, 2**40)]), (2, [(1, 1), (2, 2)])]
     told = [record for record in caplog.records if record.getMessage() == f"the file {bench.folder / 'bad'} could not be loaded"]
     assert [str(record.exc_info[1]) for record in told if record.exc_info] == ["Invalid Input Error: Map keys must be unique."]
+
+
+NAMES_TWICE = {
+    "a column and a field": ('{"a": {"b": 1}, "a.b": 2}', "a.b"),
+    "of two rows": ('{"o": {"x": 1}}\n{"o.x": 2}', "o.x"),
+    "a list and its element": ('{"l": [1], "l.element": 2}', "l.element"),
+    "a field of an element": ('{"l": [{"x": 1}], "l.element.x": 2}', "l.element.x"),
+    "inside an object": ('{"o": {"a": {"b": 1}, "a.b": 2}}', "o.a.b"),
+    "inside an element": ('{"p": [{"a": {"b": 1}, "a.b": 2}]}', "p.element.a.b"),
+    "points on both sides": ('{"a": {"b.c": 1}, "a.b": {"c": 2}}', "a.b.c"),
+}
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(("content", "full_name"), NAMES_TWICE.values(), ids=NAMES_TWICE.keys())
+async def test_a_full_name_that_two_would_have_fails_its_file_only(
+    bench: EngineBench, monkeypatch: pytest.MonkeyPatch, content: str, full_name: str, existing: bool
+) -> None:
+    if existing:
+        bench.land("first.json", lines({"id": 0}))
+        await bench.load("first.json")
+    bench.land("bad.json", content)
+    bench.land("good.json", lines({"id": 1, "o": {"x": 1, "y.z": 2}}))
+    monkeypatch.setattr(BatchLoad, "_error_over", None)
+
+    outcomes = await bench.load("bad.json", "good.json")
+
+    assert statuses(outcomes) == {"bad.json": FAILED, "good.json": LOADED}
+    assert outcomes["bad.json"].message == (
+        f'A column and a field inside another would both have the full name "{full_name}", which a table cannot hold: rename one.'
+    )
+    assert bench.columns() == {"id": "long", "o": "struct<x: long, y.z: long>"}
+    assert bench.rows("o")[-1] == {"x": 1, "y.z": 2}
+
+
+async def test_a_full_name_that_the_table_has_is_no_other_column(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.land("first.json", lines({"a": {"b": 1}}))
+    bench.land("bad.json", lines({"a.b": 2}))
+    bench.land("good.json", lines({"a": {"c.d": 3}, "a.c": 4, "c.d": 5}))
+    await bench.load("first.json")
+    monkeypatch.setattr(BatchLoad, "_error_over", None)
+
+    assert statuses(await bench.load("bad.json", "good.json")) == {"bad.json": FAILED, "good.json": LOADED}
+    assert bench.columns() == {"a": "struct<b: long, c.d: long>", "a.c": "long", "c.d": "long"}
+
+    rescued = await bench.load("bad.json", evolution=SchemaEvolution.RESCUE)
+
+    assert statuses(rescued) == {"bad.json": LOADED}
+    assert bench.rows("_rescued_data")[0] == '{"a.b": 2}'
+
+
+async def test_a_full_name_of_a_parquet_file_that_two_have(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    maps_by_name = {"m": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64())), "m.value": pa.array([1])}
+    bench.land("fields", parquet(**{"a": pa.array([{"b": 1}]), "a.b": pa.array([2])}))
+    bench.land("maps", parquet(**maps_by_name))
+    bench.land("good", parquet(id=pa.array([1])))
+    monkeypatch.setattr(BatchLoad, "_error_over", None)
+
+    outcomes = await bench.load(format=FormatType.PARQUET)
+
+    assert statuses(outcomes) == {"fields": FAILED, "good": LOADED, "maps": FAILED}
+    assert '"a.b"' in str(outcomes["fields"].message)
+    assert '"m.value"' in str(outcomes["maps"].message)
+    assert bench.columns() == {"id": "long"}
 
 
 DAYS = {"in the year 20000": 6_585_000, "in the year -5000": -2_545_000, "the last of all": 2**31 - 1}
