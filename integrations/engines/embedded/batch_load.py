@@ -110,11 +110,12 @@ class BatchLoad(TableLoad):
         if not may_lie_with_files(error):
             return False
         log.warning("a batch could not be read or written, which may be for one of its files", exc_info=error)
-        found = isolated([file for file in self._files if file.is_open], self._error_over, together=together)
-        for file, reason in found:
+        found = False
+        for file, reason in isolated([file for file in self._files if file.is_open], self._error_over, together=together):
+            found = True
             log.warning("the file %s could not be loaded", file.path, exc_info=reason)
             file.fail(_told(reason))
-        return bool(found)
+        return found
 
     def _error_over(self, files: Sequence[LoadFile]) -> Exception | None:
         """What it is in these files that cannot be loaded, None when they can be. Leaves nothing behind, in them neither."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def isolated(files: Sequence[T], error_over: Callable[[Sequence[T]], Exception | None], *, together: bool) -> list[tuple[T, Exception]]:
+def isolated(files: Sequence[T], error_over: Callable[[Sequence[T]], Exception | None], *, together: bool) -> Iterator[tuple[T, Exception]]:
     """The files over which loading raises, and what; found by halving, for a batch that is known to raise as a whole.
 
     By itself each, which costs at most two tries of every size from half the batch down to one file for each of them. With
     `together`, beside those that were found good before, in order: so it also finds what only raises in company, with larger tries.
+    An error holds on to all that it was raised over: use each before the next.
     """
-    found: list[tuple[T, Exception]] = []
     good: list[T] = []
     groups = _halves(files)
     while groups:
@@ -24,10 +24,9 @@ def isolated(files: Sequence[T], error_over: Callable[[Sequence[T]], Exception |
             if together:
                 good += group
         elif len(group) == 1:
-            found.append((group[0], error))
+            yield group[0], error
         else:
             groups += _halves(group)
-    return found
 
 
 def _halves(files: Sequence[T]) -> list[Sequence[T]]:

@@ -30,7 +30,7 @@ class Batch:
 def test_one_bad_file_is_found_in_two_tries_of_every_size() -> None:
     batch = Batch(bad={5})
 
-    found = isolated(range(8), batch.error_over, together=False)
+    found = list(isolated(range(8), batch.error_over, together=False))
 
     assert [(file, repr(error)) for file, error in found] == [(5, "ValueError(5)")]
     assert batch.tries == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5], [4], [5], [6, 7]]
@@ -51,7 +51,7 @@ def test_all_bad_files_are_found_and_no_good_one(seed: int) -> None:
     for together in (False, True):
         batch = Batch(bad=bad)
 
-        found = isolated(range(size), batch.error_over, together=together)
+        found = list(isolated(range(size), batch.error_over, together=together))
 
         assert [file for file, _ in found] == sorted(bad)
         assert len(batch.tries) <= len(bad) * 2 * max(1, ceil(log2(size)))
@@ -60,5 +60,5 @@ def test_all_bad_files_are_found_and_no_good_one(seed: int) -> None:
 def test_files_that_only_raise_in_company_are_found_beside_the_ones_before_them() -> None:
     batch = Batch(foes=[{0, 3}, {1, 6}])
 
-    assert isolated(range(7), batch.error_over, together=False) == []
+    assert list(isolated(range(7), batch.error_over, together=False)) == []
     assert [file for file, _ in isolated(range(7), batch.error_over, together=True)] == [3, 6]
