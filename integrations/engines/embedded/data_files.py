@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -16,7 +16,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import compute_statistics_plan, data_file_statistics_from_parquet_metadata, parquet_path_to_id_mapping
+from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    MetricModeTypes,
+    MetricsMode,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -45,6 +52,11 @@ class WrittenFiles:
     data_files: Sequence[DataFile]
     schema: Schema
     spec: PartitionSpec
+    io: FileIO
+
+    def remove(self) -> None:
+        """For files that are surely not in the table."""
+        remove_data_files(self.io, self.data_files)
 
 
 class DataFileWriter:
@@ -71,18 +83,31 @@ class DataFileWriter:
         folder = local or self._scratch / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
-            paths, partitions = self._copy(query, folder)
-            self._compare(rows_by_path, self._rows_by_path(paths))
-            urls = [f"{folder_url}/{path.relative_to(folder).as_posix()}" for path in paths]
-            data_files = [self._data_file(path, url, partitions.get(path, ())) for path, url in zip(paths, urls, strict=True)]
+            written = self._write_into(folder, folder_url, query, rows_by_path)
             if local is None:
-                self._upload(paths, urls)
+                self._upload(written)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if local is None:
             shutil.rmtree(folder, ignore_errors=True)
-        return WrittenFiles(data_files, self._schema, self._spec)
+        return WrittenFiles(list(written.values()), self._schema, self._spec, self._table.io)
+
+    def rehearse(self, query: str, rows_by_path: Mapping[str, int]) -> None:
+        """Raise what `write` raises over these rows, and leave nothing behind."""
+        folder = self._scratch / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            self._write_into(folder, "", query, rows_by_path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_into(self, folder: Path, folder_url: str, query: str, rows_by_path: Mapping[str, int]) -> dict[Path, DataFile]:
+        paths, partitions = self._copy(query, folder)
+        self._compare(rows_by_path, self._rows_by_path(paths))
+        return {
+            path: self._data_file(path, f"{folder_url}/{path.relative_to(folder).as_posix()}", partitions.get(path, ())) for path in paths
+        }
 
     def _copy(self, query: str, folder: Path) -> tuple[list[Path], dict[Path, tuple[Any, ...]]]:
         """The files written, and the partition values of each."""
@@ -145,11 +170,7 @@ class DataFileWriter:
                 raise RowsLostError(f"{path}: {rows} rows were read, but {written.get(path, 0)} were written; nothing was committed")
 
     def _data_file(self, path: Path, url: str, partition: tuple[Any, ...]) -> DataFile:
-        statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=pq.read_metadata(path),
-            stats_columns=compute_statistics_plan(self._schema, self._table.properties),
-            parquet_column_mapping=parquet_path_to_id_mapping(self._schema),
-        )
+        statistics = self._statistics(path)
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=url,
@@ -163,14 +184,40 @@ class DataFileWriter:
             **statistics.to_serialized_dict(),
         )
 
-    def _upload(self, paths: Sequence[Path], urls: Sequence[str]) -> None:
-        def upload(path: Path, url: str) -> None:
-            with path.open("rb") as source, self._table.io.new_output(url).create() as target:
+    def _statistics(self, path: Path) -> DataFileStatistics:
+        metadata = pq.read_metadata(path)
+        plan = compute_statistics_plan(self._schema, self._table.properties)
+        ids = parquet_path_to_id_mapping(self._schema)
+        try:
+            return data_file_statistics_from_parquet_metadata(metadata, plan, ids)
+        except OverflowError:
+            # Python has no date before the year 1 or after 9999. A column that has one goes without bounds: then no reader skips the file.
+            counts = MetricsMode(MetricModeTypes.COUNTS)
+            plan |= {ids[name]: replace(plan[ids[name]], mode=counts) for name in _columns_beyond_python(metadata)}
+            return data_file_statistics_from_parquet_metadata(metadata, plan, ids)
+
+    def _upload(self, written: Mapping[Path, DataFile]) -> None:
+        def upload(path: Path, data_file: DataFile) -> None:
+            with path.open("rb") as source, self._table.io.new_output(data_file.file_path).create() as target:
                 while data := source.read(8 << 20):
                     target.write(data)
 
-        with ThreadPoolExecutor(min(_UPLOADS, len(paths)), thread_name_prefix="upload") as pool:
-            list(pool.map(upload, paths, urls))
+        with ThreadPoolExecutor(min(_UPLOADS, len(written)), thread_name_prefix="upload") as pool:
+            list(pool.map(upload, written.keys(), written.values()))
+
+
+def _columns_beyond_python(metadata: pq.FileMetaData) -> set[str]:
+    """The columns, by their path in the file, whose least or greatest value is no value of Python's."""
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            try:
+                if column.is_stats_set:
+                    _ = column.statistics.min, column.statistics.max
+            except OverflowError:
+                found.add(column.path_in_schema)
+    return found
 
 
 def _ids(field_id: int, type_: IcebergType) -> str:

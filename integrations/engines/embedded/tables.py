@@ -7,12 +7,14 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TypedDict
 from uuid import UUID
 
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io import load_file_io
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -41,7 +43,7 @@ from pyiceberg.types import (
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from domain.errors import DomainError, ValidationError
+from domain.errors import ValidationError
 from domain.ingestions.entities import Destination
 from domain.ports.engine import (
     BATCH_ID_COLUMN,
@@ -54,7 +56,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from integrations.engines.embedded import column_types as types
-from integrations.engines.embedded.errors import CommitConflictError, RowsLostError
+from integrations.engines.embedded.errors import OWN_ERRORS
 from integrations.engines.embedded.partition_transforms import parse_partition
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.target_columns import RESERVED_COLUMNS
@@ -96,7 +98,7 @@ def catalog_errors() -> Iterator[None]:
     """Whatever the catalog or the warehouse raises becomes `TableUnavailableError`; the domain's errors and our own pass."""
     try:
         yield
-    except (DomainError, CommitConflictError, RowsLostError, duckdb.Error):
+    except (*OWN_ERRORS, duckdb.Error):
         raise
     except Exception as error:
         # Its own words may name hosts, users and buckets: they are for the log, and tenants see the message.
@@ -183,12 +185,19 @@ class Tables:
 
     def find_or_create(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
         identifier = self._identifier(destination)
-        schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
-        spec, order = _partition_spec(destination, schema), _sort_order(destination, schema)
         self._ensure_namespace(destination.database)
         with suppress(TableAlreadyExistsError):
-            return self.catalog.create_table(identifier, schema, partition_spec=spec, sort_order=order, properties=TABLE_PROPERTIES)
+            return self.catalog.create_table(identifier, **_definition(destination, columns, rescue_column=rescue_column))
         return self.catalog.load_table(identifier)
+
+    def planned(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
+        """The table that `find_or_create` would create; it is not in the catalog. Files that are written for it fit the created one."""
+        identifier = self._identifier(destination)
+        self._ensure_namespace(destination.database)
+        catalog = self.catalog
+        definition = _definition(destination, columns, rescue_column=rescue_column)
+        metadata = catalog.create_table_transaction(identifier, **definition).table_metadata
+        return Table(identifier, metadata, "", load_file_io(catalog.properties, metadata.location), catalog)
 
     def _ensure_namespace(self, name: str) -> None:
         try:
@@ -266,6 +275,24 @@ class Tables:
 
 def _aside(destination: Destination, table_uuid: UUID) -> tuple[str, str]:
     return (destination.database, f"dropped_{table_uuid.hex}")
+
+
+class _Definition(TypedDict):
+    schema: Schema
+    partition_spec: PartitionSpec
+    sort_order: SortOrder
+    properties: dict[str, str]
+
+
+def _definition(destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> _Definition:
+    """Raises `ValidationError` when the destination's partitions or order do not go with the columns."""
+    schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
+    return {
+        "schema": schema,
+        "partition_spec": _partition_spec(destination, schema),
+        "sort_order": _sort_order(destination, schema),
+        "properties": TABLE_PROPERTIES,
+    }
 
 
 def _partition_spec(destination: Destination, schema: Schema) -> PartitionSpec:
