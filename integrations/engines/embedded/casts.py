@@ -110,7 +110,7 @@ def _number_or_time(column: str, source: pa.DataType, target: pa.DataType, sql: 
     if source == LONG and target == DOUBLE:
         exact = f"{column} BETWEEN -{EXACT_DOUBLE} AND {EXACT_DOUBLE}"
         return Cast(f"CASE WHEN {exact} THEN CAST({column} AS DOUBLE) END", _null_or(column, exact))
-    if is_integer(source) and is_decimal(target):
+    if (is_integer(source) and is_decimal(target)) or (is_decimal(source) and source.scale == 0 and is_integer(target)):
         return Cast(tried, _null_or(column, f"{tried} IS NOT NULL"))
     if is_decimal(source) and is_decimal(target) and target.scale >= source.scale:
         return Cast(tried, _null_or(column, f"{tried} IS NOT NULL"))
@@ -180,12 +180,10 @@ def _list(column: str, source: pa.DataType, target: pa.DataType, text: bool, dep
 def _map(column: str, source: pa.DataType, target: pa.DataType, text: bool, depth: int) -> Cast:
     keys = _list(f"map_keys({column})", pa.list_(source.key_type), pa.list_(target.key_type), text, depth)
     values = _list(f"map_values({column})", pa.list_(source.item_type), pa.list_(target.item_type), text, depth)
-    fits = [inner for inner in (keys.fits, values.fits) if inner]
-    return Cast(
-        f"CASE WHEN {column} IS NOT NULL THEN map({keys.value}, {values.value}) END",
-        _null_or(column, f"({' AND '.join(fits)})") if fits else None,
-        values.surplus,
-    )
+    # Files may have a key twice, or two that the cast makes one, and none where a key does not fit; DuckDB makes no map of those.
+    distinct = f"len(list_distinct({keys.value})) = len({keys.value})"
+    fits = " AND ".join([distinct, *(inner for inner in (keys.fits, values.fits) if inner)])
+    return Cast(f"CASE WHEN {distinct} THEN map({keys.value}, {values.value}) END", _null_or(column, f"({fits})"), values.surplus)
 
 
 def _none_of(column: str, element: str, condition: str) -> str:

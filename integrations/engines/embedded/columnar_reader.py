@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from integrations.engines.embedded.avro_files import check_avro, read_avro
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.column_types import UnsupportedTypeError, canonical, identifier, literal, sql_type
 from integrations.engines.embedded.content import FileContentError
+from integrations.engines.embedded.int96_timestamps import Int96Unit, int96_unit
 from integrations.engines.embedded.parquet_checksums import verify_checksums
 from integrations.engines.embedded.parts import FILE, LINE, PROBLEM, RAW, SURPLUS, Part
 from integrations.engines.embedded.row_rules import RowRules
@@ -26,16 +27,22 @@ from integrations.engines.embedded.workspaces import Workspace
 
 _PATH = "__autoloader_path"
 _ROW = "__autoloader_row"
+_NUMBERED = "file_row_number"
+"""What DuckDB calls a row's number: a file that has such a column of its own cannot be numbered by it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnarFile:
-    """A file after its schema and its row count have been read. `in_duckdb` when DuckDB reads its types without loss."""
+    """A file after its schema and its row count have been read. `in_duckdb` when DuckDB reads its columns without loss.
+
+    `int96` is the unit for its INT96 timestamps, None when it has none.
+    """
 
     file: LoadFile
     types: Mapping[str, pa.DataType]
     rows: int
     in_duckdb: bool
+    int96: Int96Unit | None
 
     @property
     def shape(self) -> tuple[tuple[str, pa.DataType], ...]:
@@ -93,7 +100,7 @@ class ColumnarReader:
             file.empty = True
             return None
         try:
-            schema, rows, in_duckdb = self._schema_and_rows(file)
+            schema, rows, in_duckdb, int96 = self._look_inside(file)
             types = {}
             self._target.check_names(schema.names)
             for field in schema:
@@ -110,20 +117,21 @@ class ColumnarReader:
             file.fail(f"The file could not be read: {error.strerror or error}.", transient=True)
             return None
         file.rows_read = rows
-        return ColumnarFile(file, types, rows, in_duckdb)
+        return ColumnarFile(file, types, rows, in_duckdb, int96)
 
-    def _schema_and_rows(self, file: LoadFile) -> tuple[pa.Schema, int, bool]:
+    def _look_inside(self, file: LoadFile) -> tuple[pa.Schema, int, bool, Int96Unit | None]:
+        """The schema, and what `ColumnarFile` calls `rows`, `in_duckdb` and `int96`."""
         match self._format:
             case FormatType.PARQUET:
-                return _look_at_parquet(file)
+                return _look_at_parquet(file, self._work.check)
             case FormatType.AVRO:
                 rows = check_avro(file.local)
-                return (read_avro(file.local, rows=0).schema if rows else pa.schema([])), rows, False
+                return (read_avro(file.local, rows=0).schema if rows else pa.schema([])), rows, False, None
         try:
             orc = po.ORCFile(file.local)
         except pa.ArrowException as error:
             raise FileContentError(f"The file is not a whole ORC file: {_first_line(error)}") from None
-        return orc.schema, orc.nrows, False
+        return orc.schema, orc.nrows, False, None
 
     def _refuse_new(self, names: Sequence[str]) -> None:
         if self._target.creating or self._rules.evolution is not SchemaEvolution.FAIL_ON_NEW_COLUMNS:
@@ -138,9 +146,9 @@ class ColumnarReader:
         listed = ", ".join(literal(str(item.file.local)) for item in files)
         indexes = ", ".join(f"({literal(str(item.file.local))}, {item.file.index}::INTEGER)" for item in files)
         relation = next(self._names)
-        source = f"read_parquet([{listed}], filename = '{_PATH}', file_row_number = true, hive_partitioning = false)"
+        source = f"read_parquet([{listed}], filename = '{_PATH}', {_NUMBERED} = true, hive_partitioning = false)"
         self._connection.execute(
-            f"CREATE TEMP VIEW {relation} AS SELECT {self._columns(files[0].types, 'r.file_row_number + 1')}"
+            f"CREATE TEMP VIEW {relation} AS SELECT {self._columns(files[0].types, f'r.{_NUMBERED} + 1')}"
             f" FROM {source} r JOIN (VALUES {indexes}) AS f({_PATH}, {FILE}) USING ({_PATH})"
         )
         return self._part(relation, files)
@@ -152,7 +160,7 @@ class ColumnarReader:
         for item in files:
             number = 0
             try:
-                for table in self._tables(item.file):
+                for table in self._tables(item):
                     self._work.check()
                     rows = table.append_column(_ROW, pa.array(range(number + 1, number + table.num_rows + 1), pa.int64()))
                     rows = rows.append_column(FILE, pa.array([item.file.index] * table.num_rows, pa.int32()))
@@ -168,16 +176,17 @@ class ColumnarReader:
                 item.file.fail(str(error))
         return self._part(relation, files) if created else None
 
-    def _tables(self, file: LoadFile) -> Iterator[pa.Table]:
+    def _tables(self, item: ColumnarFile) -> Iterator[pa.Table]:
+        path = item.file.local
         try:
             match self._format:
                 case FormatType.PARQUET:
-                    for batch in pq.ParquetFile(file.local).iter_batches():
+                    for batch in pq.ParquetFile(path, coerce_int96_timestamp_unit=item.int96).iter_batches():
                         yield pa.Table.from_batches([batch])
                 case FormatType.AVRO:
-                    yield read_avro(file.local)
+                    yield read_avro(path)
                 case _:
-                    orc = po.ORCFile(file.local)
+                    orc = po.ORCFile(path)
                     for stripe in range(orc.nstripes):
                         yield pa.Table.from_batches([orc.read_stripe(stripe)])
         except (pa.ArrowException, OSError) as error:
@@ -214,15 +223,21 @@ class ColumnarReader:
             file.asks_for = asks_for
 
 
-def _look_at_parquet(file: LoadFile) -> tuple[pa.Schema, int, bool]:
+def _look_at_parquet(file: LoadFile, check: Callable[[], None]) -> tuple[pa.Schema, int, bool, Int96Unit | None]:
     try:
         metadata = pq.read_metadata(file.local)
         schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise FileContentError(f"The file is not a whole Parquet file: {_first_line(error)}") from None
     verify_checksums(file.local, metadata)
-    physical = {metadata.schema.column(number).physical_type for number in range(metadata.num_columns)}
-    return schema, metadata.num_rows, "INT96" not in physical
+    try:
+        int96 = int96_unit(file.local, metadata, check)
+        if int96:
+            schema = pq.ParquetFile(file.local, coerce_int96_timestamp_unit=int96).schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise FileContentError(f"The Parquet file is damaged: {_first_line(error)}") from None
+    in_duckdb = int96 is None and _NUMBERED not in map(str.lower, schema.names)
+    return schema, metadata.num_rows, in_duckdb, int96
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,7 +6,6 @@ Where the counts differ, or DuckDB rejects anything, the file is read again by P
 from __future__ import annotations
 
 import itertools
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +27,7 @@ from integrations.engines.embedded.target_columns import ColumnNamesError, Targe
 from integrations.engines.embedded.workspaces import Workspace
 
 _LONGEST_LINE = 64 << 20
-_NO_VALUE = secrets.token_hex(8)
-"""No file can know it."""
+_PATH = "__autoloader_path"
 
 
 class CsvReader:
@@ -89,7 +87,7 @@ class CsvReader:
     def _look(self, file: LoadFile) -> CsvFile | None:
         self._work.check()
         try:
-            looked = look_at(file, self._options, self._work.folder)
+            looked = look_at(file, self._options, self._work.folder, self._work.check)
             if looked is None:
                 file.empty = True
                 return None
@@ -138,19 +136,18 @@ class CsvReader:
     def _read_csv(self, relation: str, files: Sequence[CsvFile]) -> set[str]:
         """Read the files into a table; the paths of those with rejected rows."""
         options = self._options
-        paths = pa.table({"path": [str(item.path) for item in files], FILE: pa.array([item.file.index for item in files], pa.int32())})
+        paths = pa.table({_PATH: [str(item.path) for item in files], FILE: pa.array([item.file.index for item in files], pa.int32())})
         self._connection.register("csv_paths", paths)
         listed = ", ".join(literal(str(item.path)) for item in files)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in files[0].names)
-        # Without any, DuckDB would take empty text for null.
-        nulls = ", ".join(literal(value) for value in options.null_values or (_NO_VALUE,))
         self._connection.execute(
-            f"CREATE TEMP TABLE {relation} AS SELECT {', '.join(identifier(name) for name in files[0].names)}, csv_paths.{FILE}"
+            f"CREATE TEMP TABLE {relation} AS SELECT {', '.join(map(self._read_value, files[0].names))}, csv_paths.{FILE}"
             f" FROM read_csv([{listed}], auto_detect = false, header = {options.header}, columns = {{{columns}}},"
             f" delim = {literal(options.delimiter)}, quote = {literal(options.quote)}, escape = {literal(options.escape)},"
-            f" nullstr = [{nulls}], strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
+            # No field outside of quotes is a line end, so there are no nulls yet: DuckDB would not mind a field too many that is one.
+            f" nullstr = '\n', allow_quoted_nulls = false, strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
             f" store_rejects = true, rejects_table = '{relation}_errors', rejects_scan = '{relation}_scans', rejects_limit = 10000,"
-            f" filename = '__autoloader_path') AS rows JOIN csv_paths ON rows.__autoloader_path = csv_paths.path"
+            f" filename = '{_PATH}') AS rows JOIN csv_paths USING ({_PATH})"
         )
         rejected = self._connection.execute(
             f"SELECT DISTINCT file_path FROM {relation}_errors JOIN {relation}_scans USING (scan_id, file_id)"
@@ -158,6 +155,11 @@ class CsvReader:
         self._connection.execute(f"DROP TABLE {relation}_errors")
         self._connection.execute(f"DROP TABLE {relation}_scans")
         return {path for (path,) in rejected}
+
+    def _read_value(self, name: str) -> str:
+        column = f"rows.{identifier(name)}"
+        nulls = ", ".join(literal(value) for value in self._options.null_values)
+        return f"CASE WHEN {column} NOT IN ({nulls}) THEN {column} END AS {identifier(name)}" if nulls else column
 
     def _one_part(self, parts: Sequence[Part]) -> Part | None:
         if len(parts) < 2:

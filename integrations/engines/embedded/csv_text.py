@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,13 @@ class CsvFile:
     records: int | None
 
 
-def look_at(file: LoadFile, options: CsvOptions, folder: Path) -> CsvFile | None:
-    """The first look; None when the file is empty. Raises `FileContentError`."""
-    path = _as_utf8(file, options, folder)
+def look_at(file: LoadFile, options: CsvOptions, folder: Path, check: Callable[[], None]) -> CsvFile | None:
+    """The first look; None when the file is empty. Raises `FileContentError`, and what `check` raises; it is called for each block."""
+    path = _as_utf8(file, options, folder, check)
     counter = _RecordCounter(options)
     names: tuple[str, ...] | None = None
     for block in read_blocks(path, Compression.NONE):
+        check()
         try:
             text = block.decode() if not block.isascii() else None
         except UnicodeDecodeError as error:
@@ -53,7 +54,7 @@ def look_at(file: LoadFile, options: CsvOptions, folder: Path) -> CsvFile | None
     return CsvFile(file, path, names, counter.records(header=options.header))
 
 
-def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path) -> Path:
+def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path, check: Callable[[], None]) -> Path:
     compression = compression_of(file.local, options.compression)
     if compression is Compression.NONE and options.encoding == "utf-8":
         return file.local
@@ -61,6 +62,7 @@ def _as_utf8(file: LoadFile, options: CsvOptions, folder: Path) -> Path:
     decoder = codecs.getincrementaldecoder(options.encoding)()
     with open_content(file.local, compression) as source, path.open("wb") as target:
         while data := source.read(BLOCK_BYTES):
+            check()
             if options.encoding == "utf-8":
                 target.write(data)
             else:
@@ -118,19 +120,18 @@ def refuse_wrong_delimiter(names: tuple[str, ...], known: bool, options: CsvOpti
 
 
 class _RecordCounter:
-    """Counts records by their line ends outside of quotes, as long as quotes are around whole fields."""
+    """Counts records by their line ends outside of quotes.
+
+    It is certain where every quote opens a field, closes one or is half of a doubled one. Of others readers think differently: DuckDB
+    drops blanks around a field's quotes and goes on after a quote that opens again, where Python's reader keeps or refuses them.
+    """
 
     def __init__(self, options: CsvOptions) -> None:
         self._quote = options.quote.encode()
         self._escape = options.escape.encode() if options.escape != options.quote else None
-        text = b"[^ \\r\\n%s]" % re.escape(self._quote + options.delimiter.encode())
-        quote = re.escape(self._quote)
-        if options.delimiter == " ":
-            odd = [text + quote, quote + text]
-        else:
-            # DuckDB passes over spaces around a quoted field, and would make one of two that nothing else parts.
-            odd = [text + b" *" + quote, quote + b" *" + text, quote + b" +" + quote]
-        self._within_field = re.compile(b"|".join(odd))
+        quote, delimiter = re.escape(self._quote), re.escape(options.delimiter.encode())
+        # Before a quote that opens a field, and after one that closes it.
+        self._odd = re.compile(rb"[^%b\n%b]%b|%b[^%b\r\n%b]" % (delimiter, quote, quote, quote, delimiter, quote))
         self._quoted = False
         self._records = 0
         self._certain = True
@@ -151,7 +152,7 @@ class _RecordCounter:
         if self._quoted and len(pieces) > 1:
             outside += self._quote
         self._records += outside.count(b"\n") - len(_BLANK_LINE.findall(outside))
-        if len(pieces) > 1 and self._within_field.search(outside):
+        if len(pieces) > 1 and self._odd.search(outside):
             self._certain = False
         if self._last == b"\n" and block[:1] in {b"\n", b"\r"}:
             self._records -= 1

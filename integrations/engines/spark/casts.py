@@ -127,10 +127,13 @@ def from_typed(value: str, source: pa.DataType, target: pa.DataType, *, depth: i
         key, item = f"k{depth}", f"e{depth}"
         inner = from_typed(item, source.item_type, target.item_type, depth=depth + 1)
         values = _transformed(f"map_values({value})", item, inner)
-        return Cast(f"transform_values({value}, ({key}, {item}) -> {inner.value})", values.fits, values.surplus)
+        # Files may have a key twice; the embedded engine's SQL makes no map of that.
+        distinct = f"size(array_distinct(map_keys({value}))) = size(map_keys({value}))"
+        fits = " AND ".join([distinct, *([values.fits] if values.fits else [])])
+        return Cast(f"transform_values({value}, ({key}, {item}) -> {inner.value})", f"({value} IS NULL OR ({fits}))", values.surplus)
     tried = f"try_cast({value} AS {sql})"
     if (is_integer(source) and (is_integer(target) or is_decimal(target))) or (
-        is_decimal(source) and is_decimal(target) and target.scale >= source.scale
+        is_decimal(source) and (target.scale >= source.scale if is_decimal(target) else source.scale == 0 and is_integer(target))
     ):
         return Cast(tried, f"({value} IS NULL OR {tried} IS NOT NULL)")
     if source == LONG and target == DOUBLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,14 +19,14 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
 from domain.errors import LeaseLostError
-from domain.ingestions.entities import Source
+from domain.ingestions.entities import FormatType, Source
 from domain.ports.engine import OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
-from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, json_reader, maintenance, table_load
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, content, csv_text, json_reader, maintenance, table_load
 from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.data_files import DataFileWriter
-from integrations.engines.embedded.errors import RowsLostError
+from integrations.engines.embedded.errors import RowsLostError, StoppedError
 from integrations.engines.embedded.loading import Loading
 from integrations.engines.embedded.workspaces import Workspace
 from tests.fixtures.engine_bench import EngineBench, open_guard
@@ -180,6 +181,29 @@ async def test_a_load_that_is_cancelled_in_the_middle_of_an_array_reads_no_furth
     with pytest.raises(asyncio.CancelledError):
         await task
     assert read == [0]
+
+
+@pytest.mark.parametrize(("name", "encoding", "times"), [("a.csv", "utf-8", 1), ("a.csv.gz", "utf-8", 2), ("a.csv", "latin-1", 2)])
+async def test_a_first_look_at_a_csv_file_can_be_cancelled_before_each_block(
+    bench: EngineBench, monkeypatch: pytest.MonkeyPatch, name: str, encoding: str, times: int
+) -> None:
+    """`times`: how often the file is gone through."""
+    rows = b"id\n" + b"1\n" * 100
+    bench.land(name, gzip.compress(rows) if name.endswith("gz") else rows)
+    for module in (content, csv_text):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 10)
+    asked = 0
+
+    def stop_at_the_last_block(self: Workspace) -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 1 + 21 * times:
+            raise StoppedError
+
+    monkeypatch.setattr(Workspace, "check", stop_at_the_last_block)
+
+    with pytest.raises(StoppedError):
+        await bench.load(format=FormatType.CSV, options={"encoding": encoding})
 
 
 async def test_a_load_that_is_cancelled_at_the_guard_leaves_no_data_files(bench: EngineBench) -> None:

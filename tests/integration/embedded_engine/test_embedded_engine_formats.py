@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import struct
 from decimal import Decimal
 from typing import Any
 
@@ -43,6 +44,11 @@ def avro(rows: list[dict[str, Any]], schema: dict[str, Any] | None = None, codec
     sink = io.BytesIO()
     fastavro.writer(sink, fastavro.parse_schema(schema or AVRO_SCHEMA), rows, codec=codec)
     return sink.getvalue()
+
+
+def local(*parts: int) -> dt.datetime:
+    year, month, day, *time = parts
+    return dt.datetime(year, month, day, *time, tzinfo=dt.UTC).replace(tzinfo=None)
 
 
 WRITERS = {FormatType.PARQUET: parquet, FormatType.ORC: orc, FormatType.AVRO: avro}
@@ -139,6 +145,24 @@ async def test_parquet_is_never_narrowed(bench: EngineBench) -> None:
     assert bench.rows("id", "n") == [(1, 1), (5, None)]
 
 
+@pytest.mark.parametrize("type_", [pa.uint64(), pa.decimal128(38, 0)])
+async def test_long_whole_numbers_fit_a_column_of_shorter_ones_where_they_are_short(bench: EngineBench, type_: pa.DataType) -> None:
+    bench.land("first", parquet(pa.table({"i": pa.array([0], pa.int32()), "l": pa.array([0], pa.int64())})))
+    await bench.load("first", format=FormatType.PARQUET)
+    for name, i, l in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
+        values = [pa.array([Decimal(value), None]).cast(type_) for value in (i, l)]
+        bench.land(name, parquet(pa.table(values, names=["i", "l"])))
+
+    outcomes = await bench.load("fits", "long", "int", format=FormatType.PARQUET)
+
+    assert {name: outcome.message for name, outcome in outcomes.items()} == {
+        "fits": None,
+        "long": 'Row 1: column "l": 9223372036854775808 is not of type long.',
+        "int": 'Row 1: column "i": 2147483648 is not of type int.',
+    }
+    assert bench.rows("i", "l") == [(0, 0), (2**31 - 1, 2**63 - 1), (None, None)]
+
+
 async def test_columnar_rows_that_do_not_fit_are_skipped_or_rescued(bench: EngineBench) -> None:
     bench.land("first", parquet([{"id": 1, "n": 1}]))
     await bench.load("first", format=FormatType.PARQUET)
@@ -197,6 +221,49 @@ async def test_every_parquet_type_arrives_with_its_value(bench: EngineBench) -> 
     assert {second[name] for name in values} == {None}
 
 
+@pytest.mark.parametrize("name", ["file_row_number", "File_Row_Number", "filename", "file_index"])
+async def test_parquet_columns_may_have_the_names_of_duckdbs_own(bench: EngineBench, name: str) -> None:
+    bench.land("first", parquet([{name: 7, "n": 1}]))
+    await bench.load("first", format=FormatType.PARQUET)
+    bench.land("next", parquet([{name: 8, "n": 2.0}, {name: 9, "n": 2.5}]))
+
+    outcome = (await bench.load("next", format=FormatType.PARQUET))["next"]
+
+    assert bench.rows(name, "n") == [(7, 1)]
+    assert outcome.message == 'Row 1: column "n": 2.0 is not of type long. (1 more bad row.)'
+
+
+async def test_a_map_with_a_key_twice_fits_no_map_that_takes_a_cast(bench: EngineBench) -> None:
+    def maps(*maps: list[tuple[str | None, int]] | None, key: pa.DataType, item: pa.DataType) -> bytes:
+        return parquet(pa.table({"id": range(len(maps)), "m": pa.array(maps, pa.map_(key, item))}))
+
+    bench.land("first", maps([("a", 1)], key=pa.string(), item=pa.int64()))
+    await bench.load("first", format=FormatType.PARQUET)
+    next_ = ([("a", 2), ("a", 3)], [("b", 4), ("c", 4)], [], None)
+    bench.land("next", maps(*next_, key=pa.string(), item=pa.int32()))
+
+    failed = (await bench.load("next", format=FormatType.PARQUET))["next"]
+    skipped = (await bench.load("next", format=FormatType.PARQUET, bad_rows=BadRowPolicy.SKIP_ROW))["next"]
+
+    assert failed.message == 'Row 1: column "m": {a=2, a=3} is not of type map<string, long>.'
+    assert (skipped.rows, skipped.rows_skipped) == (3, 1)
+    assert bench.rows("m") == sorted([[("a", 1)], *next_[1:]], key=repr)
+
+
+async def test_keys_of_a_map_that_do_not_fit_make_their_row_bad(bench: EngineBench) -> None:
+    def maps(*maps: list[tuple[int, int]], key: pa.DataType) -> bytes:
+        return parquet(pa.table({"m": pa.array(maps, pa.map_(key, pa.int64()))}))
+
+    bench.land("first", maps([(1, 1)], key=pa.int32()))
+    await bench.load("first", format=FormatType.PARQUET)
+    bench.land("next", maps([(2, 2)], [(2**31, 2)], key=pa.int64()))
+
+    outcome = (await bench.load("next", format=FormatType.PARQUET, bad_rows=BadRowPolicy.RESCUE))["next"]
+
+    assert (outcome.rows, outcome.rows_rescued) == (2, 1)
+    assert bench.rows("m", "_rescued_data") == sorted([([(1, 1)], None), ([(2, 2)], None), (None, '{"m":{"2147483648":2}}')], key=repr)
+
+
 async def test_nanoseconds_that_a_table_cannot_hold_are_not_dropped(bench: EngineBench) -> None:
     table = pa.table({"at": pa.array([1_000, 1_001], pa.timestamp("ns"))})
     bench.land("nanos", parquet(table))
@@ -206,6 +273,50 @@ async def test_nanoseconds_that_a_table_cannot_hold_are_not_dropped(bench: Engin
 
     assert {outcome.status for outcome in outcomes.values()} == {OutcomeStatus.FAILED}
     assert all((outcome.message or "").startswith('Row 2: column "at"') for outcome in outcomes.values()), outcomes
+
+
+async def test_int96_timestamps_are_the_moments_that_were_written(bench: EngineBench) -> None:
+    moments = [
+        local(1, 1, 1),
+        local(1677, 1, 1),
+        local(1969, 12, 31, 23, 59, 59, 999999),
+        local(9999, 12, 31),
+        None,
+    ]
+    at = pa.timestamp("us")
+    table = pa.table(
+        {
+            "at": pa.array(moments, at),
+            "a.b": pa.array(moments, at),
+            "list": pa.array([[None, moment] for moment in moments], pa.list_(at)),
+            "deep": pa.array([{"m": [("k", moment)]} for moment in moments], pa.struct([("m", pa.map_(pa.string(), at))])),
+        }
+    )
+    bench.land("a", parquet(table, use_deprecated_int96_timestamps=True))
+
+    await bench.load(format=FormatType.PARQUET)
+
+    assert bench.columns() == {
+        "at": "timestamp",
+        "a.b": "timestamp",
+        "list": "list<timestamp>",
+        "deep": "struct<m: map<string, timestamp>>",
+    }
+    expected = [(moment, moment, [None, moment], {"m": [("k", moment)]}) for moment in moments]
+    assert bench.rows("at", "a.b", "list", "deep") == sorted(expected, key=repr)
+
+
+async def test_int96_timestamps_that_no_unit_holds_fail_their_file(bench: EngineBench) -> None:
+    table = pa.table({"at": pa.array([local(1970, 1, 1, 0, 0, 0, 1), local(9999, 12, 31)], pa.timestamp("us"))})
+    whole = parquet(table, use_deprecated_int96_timestamps=True, use_dictionary=False, compression="none")
+    # Nanoseconds of the day, and the Julian day.
+    first, changed = (struct.pack("<qi", nanoseconds, 2_440_588) for nanoseconds in (1_000, 1_001))
+    assert whole.count(first) == 1
+    bench.land("both", whole.replace(first, changed))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["both"]
+
+    assert outcome.message == "The file has timestamps with nanoseconds beside others that are before 1678 or after 2261."
 
 
 async def test_a_column_of_a_type_that_no_table_has_fails_the_file_with_its_name(bench: EngineBench) -> None:

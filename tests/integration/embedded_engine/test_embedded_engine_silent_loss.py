@@ -12,6 +12,7 @@ import zstandard
 
 from domain.ingestions.entities import BadRowPolicy, FormatType, SchemaEvolution
 from domain.ports.engine import OutcomeStatus
+from integrations.engines.embedded import csv_reader
 from integrations.engines.embedded.csv_reader import CsvReader
 from integrations.engines.embedded.csv_text import CsvFile
 from tests.fixtures.engine_bench import EngineBench
@@ -352,6 +353,46 @@ async def test_quotes_line_ends_and_blank_lines_in_csv_are_read_as_they_are(benc
     }
 
 
+CSV_ROWS_THAT_READERS_DIFFER_OVER = {
+    "a blank before a field's quote": ('1, "x"', ' "x"'),
+    "a blank after a field's quote": ('1,"x" ', None),
+    "a blank between quotes": ('1,"" "b,c"', None),
+    "text between quotes": ('1,"a"b"c"', None),
+    "a quote within a field without quotes": ('1,5"', '5"'),
+    "a blank before a quote within quotes": ('1,"a "" "', 'a " '),
+    "an empty field too many": ("1,x,", None),
+    "empty fields too many": ("1,x,,,", None),
+    "an empty field too many, in quotes": ('1,x,""', None),
+}
+
+
+@pytest.mark.parametrize("beside", ["2,y\n", '2,y\n\n3,5" pipe\n', "2,y\r\n"])
+@pytest.mark.parametrize("case", CSV_ROWS_THAT_READERS_DIFFER_OVER)
+async def test_a_csv_row_is_read_alike_whatever_rows_are_beside_it(bench: EngineBench, case: str, beside: str) -> None:
+    row, text = CSV_ROWS_THAT_READERS_DIFFER_OVER[case]
+    bench.land("a.csv", f"id,text\n{beside}{row}\n")
+
+    outcome = (await bench.load(format=FormatType.CSV))["a.csv"]
+
+    if text is None:
+        assert outcome.status is OutcomeStatus.FAILED
+    else:
+        assert dict(bench.rows("id", "text"))[1] == text
+
+
+@pytest.mark.parametrize("null_values", [[], ["NA"], ["", "NA"]])
+@pytest.mark.parametrize("beside", ["2,y\n", '2,y\n3,5" pipe\n'])
+async def test_csv_nulls_are_the_null_values_and_no_others(bench: EngineBench, beside: str, null_values: list[str]) -> None:
+    bench.land("a.csv", f'id,text\n{beside}4,\n5,""\n6,NA\n7,"NA"\n8,NA \n')
+
+    await bench.load(format=FormatType.CSV, options={"null_values": null_values})
+
+    read = dict(bench.rows("id", "text"))
+    nothing = None if "" in null_values else ""
+    not_known = None if "NA" in null_values else "NA"
+    assert [read[number] for number in (2, 4, 5, 6, 7, 8)] == ["y", nothing, nothing, not_known, not_known, "NA "]
+
+
 async def test_a_rejected_csv_row_is_noticed_also_when_the_counts_agree_by_chance(bench: EngineBench) -> None:
     bench.land("a.csv", 'id,name\n1,5" pipe\n2,6" pipe\n3\n')
 
@@ -377,6 +418,15 @@ async def test_a_csv_row_that_the_quick_reader_drops_is_missed_and_read_again(be
 
     assert [outcome.rows for outcome in outcomes.values()] == [2, 1]
     assert bench.rows("id") == [1, 2, 3]
+
+
+async def test_csv_columns_may_be_called_anything_and_are_read_quickly(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.land("a.csv", "path,rows,csv_paths,filename,file,text\n1,2,3,4,5,6\n")
+    monkeypatch.setattr(csv_reader, "careful_tables", None)
+
+    await bench.load(format=FormatType.CSV)
+
+    assert bench.rows("path", "rows", "csv_paths", "filename", "file", "text") == [(1, 2, 3, 4, 5, 6)]
 
 
 async def test_mixed_line_ends_lose_no_row(bench: EngineBench) -> None:
