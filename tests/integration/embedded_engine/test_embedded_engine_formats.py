@@ -149,8 +149,8 @@ async def test_parquet_is_never_narrowed(bench: EngineBench) -> None:
 async def test_long_whole_numbers_fit_a_column_of_shorter_ones_where_they_are_short(bench: EngineBench, type_: pa.DataType) -> None:
     bench.land("first", parquet(pa.table({"i": pa.array([0], pa.int32()), "l": pa.array([0], pa.int64())})))
     await bench.load("first", format=FormatType.PARQUET)
-    for name, i, l in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
-        values = [pa.array([Decimal(value), None]).cast(type_) for value in (i, l)]
+    for name, *numbers in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
+        values = [pa.array([Decimal(value), None]).cast(type_) for value in numbers]
         bench.land(name, parquet(pa.table(values, names=["i", "l"])))
 
     outcomes = await bench.load("fits", "long", "int", format=FormatType.PARQUET)

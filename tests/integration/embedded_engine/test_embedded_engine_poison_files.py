@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +33,6 @@ def parquet(**columns: pa.Array) -> bytes:
     return sink.getvalue()
 
 
-def maps(*rows: list[tuple[int, int]]) -> pa.Array:
-    return pa.array(rows, pa.map_(pa.int32(), pa.int32()))
-
-
 def left_behind(bench: EngineBench) -> list[Path]:
     """Files in the warehouse but for the catalog's own."""
     return [path for path in (bench.folder.parent / "warehouse").rglob("*") if path.is_file() and "metadata" not in path.parts]
@@ -45,43 +40,6 @@ def left_behind(bench: EngineBench) -> list[Path]:
 
 def statuses(outcomes: dict[str, FileOutcome]) -> dict[str, OutcomeStatus]:
     return {name: outcome.status for name, outcome in outcomes.items()}
-
-
-async def test_a_column_that_the_reader_has_for_itself_fails_its_file_only(bench: EngineBench) -> None:
-    bench.land("a", parquet(id=pa.array([1]), file_row_number=pa.array([7])))
-    bench.land("b", parquet(id=pa.array([2])))
-
-    outcomes = await bench.load(format=FormatType.PARQUET)
-
-    assert outcomes["b"].status is LOADED
-    assert outcomes["b"].rows == 1
-    if outcomes["a"].status is FAILED:
-        assert outcomes["a"].message == "The file could not be loaded (BinderException); the server's log tells more."
-        assert bench.columns() == {"id": "long"}
-        assert bench.rows("id") == [2]
-
-
-@pytest.mark.parametrize("other_way_round", [False, True])
-async def test_a_map_with_a_key_twice_fails_its_file_only(
-    bench: EngineBench, caplog: pytest.LogCaptureFixture, other_way_round: bool
-) -> None:
-    bench.land("first", parquet(id=pa.array([0]), m=pa.array([[(1, 2**40)]], pa.map_(pa.int32(), pa.int64()))))
-    await bench.load(format=FormatType.PARQUET)
-    names = ["good", "bad"] if other_way_round else ["bad", "good"]
-    bench.land("bad", parquet(id=pa.array([1]), m=maps([(4711, 1), (4711, 2)])))
-    bench.land("good", parquet(id=pa.array([2]), m=maps([(1, 1), (2, 2)])))
-
-    with caplog.at_level(logging.WARNING):
-        outcomes = await bench.load(*names, format=FormatType.PARQUET)
-
-    assert statuses(outcomes) == {"good": LOADED, "bad": FAILED}
-    assert (outcomes["bad"].message, outcomes["bad"].transient) == (
-        "The file could not be loaded (InvalidInputException); the server's log tells more.",
-        False,
-    )
-    assert bench.rows("id", "m") == [(0, [(1, 2**40)]), (2, [(1, 1), (2, 2)])]
-    told = [record for record in caplog.records if record.getMessage() == f"the file {bench.folder / 'bad'} could not be loaded"]
-    assert [str(record.exc_info[1]) for record in told if record.exc_info] == ["Invalid Input Error: Map keys must be unique."]
 
 
 NAMES_TWICE = {
