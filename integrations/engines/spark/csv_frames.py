@@ -160,7 +160,7 @@ class CsvFrames:
         if not files:
             return {}
         delimiter = re.escape(self._options.delimiter)
-        first, begins, ends = (literal(pattern) for pattern in (r"\A\ufeff?\z", rf"\A({delimiter}| *[\r\n])", rf"[{delimiter}\r\n]\z"))
+        first, begins, ends = (literal(pattern) for pattern in (r"\A\ufeff?\z", rf"\A({delimiter}|[\r\n])", rf"[{delimiter}\r\n]\z"))
         # By the parts between the quotes: where the part before ends tells what the quote is, and so where the part in hand does.
         place = (
             "CASE WHEN place = 'within' THEN 'closed' WHEN place = 'closed' AND part = '' THEN 'within'"
