@@ -25,7 +25,7 @@ from pyiceberg.io.pyarrow import (
     parquet_path_to_id_mapping,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
@@ -34,7 +34,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, StructType
 from domain.errors import ValidationError
 from domain.ports.engine import SOURCE_FILE_COLUMN
 from integrations.engines.embedded.column_types import identifier, literal
-from integrations.engines.embedded.errors import RowsLostError
+from integrations.engines.embedded.errors import PartitionValueError, RowsLostError
 from integrations.engines.embedded.partition_transforms import PartitionValues
 from integrations.engines.embedded.parts import INTERNAL_PREFIX
 
@@ -116,22 +116,12 @@ class DataFileWriter:
             self._copy_to(target, f"SELECT * FROM ({query}){self._order()}")
             return [target], {}
         rows = f"({query}) AS {_ROWS}"
-        values = PartitionValues(self._connection, self._schema)
-        expressions = [values.expression(field.source_id, field.transform, rows, _ROWS) for field in self._spec.fields]
-        names = [f"{_PARTITION}_{number}" for number in range(len(expressions))]
-        aliased = ", ".join(f"{expression} AS {name}" for expression, name in zip(expressions, names, strict=True))
-        self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE partitions AS SELECT row_number() OVER () AS {_PARTITION}, *"
-            f" FROM (SELECT DISTINCT {aliased} FROM {rows})"
-        )
-        partitions = self._connection.execute(f"FROM partitions ORDER BY {_PARTITION}").fetchall()
-        if len(partitions) > MOST_PARTITIONS:
-            message = f"one batch holds {len(partitions)} partitions, more than {MOST_PARTITIONS}: partition by fewer values"
-            raise ValidationError.of("destination", "partitionBy", message=message)
-        if len(names) == 1 and not any(isinstance(value, str) for _, value in partitions):
+        names = [f"{_PARTITION}_{number}" for number in range(len(self._spec.fields))]
+        aliased, partitions = self._partitions(rows, names)
+        if len(names) == 1 and not any(isinstance(values[0], str) for values, _ in partitions.values()):
             # A number names its folder. Text may be too long for that, so its partitions are numbered.
             numbered = f"SELECT *, {aliased} FROM {rows}{self._order(first=names[0])}"
-            by_folder = {"__HIVE_DEFAULT_PARTITION__" if value is None else str(value).lower(): (value,) for _, value in partitions}
+            by_folder = {"__HIVE_DEFAULT_PARTITION__" if text is None else text: values for values, text in partitions.values()}
             folder_column = names[0]
         else:
             matches = " AND ".join(f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in names)
@@ -139,11 +129,41 @@ class DataFileWriter:
                 f"SELECT r.* EXCLUDE ({', '.join(names)}), s.{_PARTITION}"
                 f" FROM (SELECT *, {aliased} FROM {rows}) r JOIN partitions s ON {matches}{self._order(first=_PARTITION)}"
             )
-            by_folder = {str(row[0]): row[1:] for row in partitions}
+            by_folder = {str(number): values for number, (values, _) in partitions.items()}
             folder_column = _PARTITION
         self._copy_to(folder, numbered, f"PARTITION_BY ({folder_column})")
         paths = sorted(folder.glob("*/*.parquet"))
         return paths, {path: by_folder[path.parent.name.partition("=")[2]] for path in paths}
+
+    def _partitions(self, rows: str, names: Sequence[str]) -> tuple[str, dict[int, tuple[tuple[Any, ...], str | None]]]:
+        """The SQL of the rows' partition values under these names, and the partitions that there are, by number: the values, and the first
+        one as DuckDB writes it.
+
+        Leaves them in the table `partitions`. Raises `PartitionValueError`.
+        """
+        fields = self._spec.fields
+        values = PartitionValues(self._connection, self._schema)
+        expressions = [values.expression(field.source_id, field.transform, rows, _ROWS) for field in fields]
+        aliased = ", ".join(f"{expression} AS {name}" for expression, name in zip(expressions, names, strict=True))
+        sources = [self._schema.find_field(field.source_id) for field in fields]
+        given = ", ".join(f"{identifier(source.name)} IS NOT NULL AS {name}_given" for source, name in zip(sources, names, strict=True))
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE partitions AS SELECT row_number() OVER () AS {_PARTITION}, *"
+            f" FROM (SELECT DISTINCT {aliased}, {given} FROM {rows})"
+        )
+        found = self._connection.execute(f"SELECT *, CAST({names[0]} AS VARCHAR) FROM partitions ORDER BY {_PARTITION}").fetchall()
+        if len(found) > MOST_PARTITIONS:
+            message = f"one batch holds {len(found)} partitions, more than {MOST_PARTITIONS}: partition by fewer values"
+            raise ValidationError.of("destination", "partitionBy", message=message)
+        partitions = {}
+        for number, *row, text in found:
+            partition, are_given = tuple(row[: len(fields)]), row[len(fields) :]
+            for field, source, value, is_given in zip(fields, sources, partition, are_given, strict=True):
+                if is_given and not _is_partition(value, field, source.field_type):
+                    message = f'The column "{source.name}" has a value beyond what the table\'s partition "{field.name}" can hold'
+                    raise PartitionValueError(f"{message} ({field.transform}).")
+            partitions[number] = (partition, text)
+        return aliased, partitions
 
     def _copy_to(self, target: Path, query: str, *options: str) -> None:
         shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options])
@@ -204,6 +224,16 @@ class DataFileWriter:
 
         with ThreadPoolExecutor(min(_UPLOADS, len(written)), thread_name_prefix="upload") as pool:
             list(pool.map(upload, written.keys(), written.values()))
+
+
+def _is_partition(value: Any, field: PartitionField, source: IcebergType) -> bool:
+    """PyIceberg has to write the value for people, too, and knows days and hours of the years 1 to 9999 only."""
+    try:
+        if value is not None:
+            field.transform.to_human_string(source, value)
+    except OverflowError:
+        return False
+    return value is not None
 
 
 def _columns_beyond_python(metadata: pq.FileMetaData) -> set[str]:

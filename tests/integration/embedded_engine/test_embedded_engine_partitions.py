@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime as dt
 import io
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
 from domain.errors import ValidationError
@@ -99,6 +100,34 @@ async def test_each_row_lies_in_its_partition(bench: EngineBench, catalog: SqlCa
     assert outcome.rows == 6
     assert check_partitions(table) >= 2
     assert sorted(bench.rows("n"), key=repr) == sorted(COLUMNS["n"].to_pylist(), key=repr)
+
+
+DECIMALS = {
+    pa.decimal128(9, 8): ["0", "0.00000001", "-0.00000001", "1", "-9.99999949"],
+    pa.decimal128(38, 38): ["0", "1e-38", "-0.5"],
+    pa.decimal128(38, 0): ["0", "99999999999999999999999999999999999999", "-1"],
+    pa.decimal128(3, 2): ["0", "0.01", "-0.01", "9.99", "-9.49"],
+}
+
+
+@pytest.mark.parametrize("spec", ["d"])
+@pytest.mark.parametrize("type_", DECIMALS, ids=str)
+async def test_decimals_lie_in_their_partitions_be_they_ever_so_small(
+    bench: EngineBench, catalog: SqlCatalog, type_: pa.DataType, spec: str
+) -> None:
+    bench.destination = replace(bench.destination, partition_by=(spec,))
+    with localcontext(prec=60):
+        values = [None, *(Decimal(text).quantize(Decimal(1).scaleb(-type_.scale)) for text in DECIMALS[type_])]
+    bench.land("a", parquet(pa.table({"d": pa.array(values, type_)})))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["a"]
+
+    table = catalog.load_table(("lake", "flights"))
+    assert outcome.rows == len(values)
+    with localcontext(prec=60):
+        assert check_partitions(table) >= 3
+        for value in values[1:]:
+            assert table.scan(EqualTo("d", value)).to_arrow().column("d").to_pylist() == [value]
 
 
 async def test_a_partition_is_found_again_by_its_value(bench: EngineBench, catalog: SqlCatalog) -> None:
