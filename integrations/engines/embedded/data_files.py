@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlparse
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
@@ -40,6 +39,8 @@ from integrations.engines.embedded.parts import INTERNAL_PREFIX
 
 MOST_PARTITIONS = 10_000
 """More than this in one batch is a column with too many values."""
+MOST_FILE_BYTES = 256 << 20
+"""A file of a table without a sort order ends with the row group that takes it past this."""
 _PARTITION = f"{INTERNAL_PREFIX}partition"
 _ROWS = f"{INTERNAL_PREFIX}rows"
 _UPLOADS = 8
@@ -112,9 +113,8 @@ class DataFileWriter:
     def _copy(self, query: str, folder: Path) -> tuple[list[Path], dict[Path, tuple[Any, ...]]]:
         """The files written, and the partition values of each."""
         if self._spec.is_unpartitioned():
-            target = folder / "part-0.parquet"
-            self._copy_to(target, f"SELECT * FROM ({query}){self._order()}")
-            return [target], {}
+            self._copy_to(folder / "part-0.parquet" if self._order() else folder, f"SELECT * FROM ({query}){self._order()}")
+            return sorted(folder.glob("*.parquet")), {}
         rows = f"({query}) AS {_ROWS}"
         names = [f"{_PARTITION}_{number}" for number in range(len(self._spec.fields))]
         aliased, partitions = self._partitions(rows, names)
@@ -166,7 +166,9 @@ class DataFileWriter:
         return aliased, partitions
 
     def _copy_to(self, target: Path, query: str, *options: str) -> None:
-        shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options])
+        # Where DuckDB begins another file, it does not keep the order.
+        sizes = [] if self._order() else [f"FILE_SIZE_BYTES {MOST_FILE_BYTES}"]
+        shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options, *sizes])
         self._connection.execute(f"COPY ({query}) TO {literal(str(target))} ({shown})")
 
     def _order(self, first: str | None = None) -> str:
@@ -262,11 +264,6 @@ def _ids(field_id: int, type_: IcebergType) -> str:
         case _:
             return str(field_id)
     return f"{{__duckdb_field_id: {field_id}, {', '.join(inner)}}}"
-
-
-def rows_by_path(rows: pa.Table) -> dict[str, int]:
-    """How many rows of each source file a table in memory holds."""
-    return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
 def local_path(url: str) -> Path | None:
