@@ -101,7 +101,11 @@ class EmbeddedEngine:
             await asyncio.shield(self._threads.run(work.close))
 
     async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
-        return await remove_rows(self._settings, self._tables, self._threads, destination, table_uuid, path_prefix, guard)
+        work = await self._threads.run(Workspace, self._settings)
+        try:
+            return await remove_rows(work, self._tables, self._threads, destination, table_uuid, path_prefix, guard)
+        finally:
+            await asyncio.shield(self._threads.run(work.close))
 
     async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
         with catalog_errors():
