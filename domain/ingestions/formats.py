@@ -56,7 +56,10 @@ class JsonOptions(FormatOptions):
 
 
 class CsvOptions(FormatOptions):
-    """Delimited text. Without a header, columns are `column_1`, `column_2`, ...; `null_values` are read as null."""
+    """Delimited text. Without a header, columns are `column_1`, `column_2`, ...; `null_values` are read as null.
+
+    `escape` stands inside of quotes, before a quote or before another `escape`; elsewhere it is a character as others are.
+    """
 
     delimiter: SingleCharacter = ","
     quote: SingleCharacter = '"'

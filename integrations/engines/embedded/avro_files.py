@@ -9,11 +9,13 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from integrations.engines.embedded.column_types import TIME, is_struct, struct_fields, struct_of
 from integrations.engines.embedded.content import FileContentError
 
 _MAGIC = b"Obj\x01"
 _SYNC_BYTES = 16
 _CODECS = {"null", "deflate", "snappy"}
+_PRIMITIVES = {"boolean", "int", "long", "float", "double", "bytes", "string"}
 _MOST_HEADER = 64 << 20
 
 
@@ -49,9 +51,19 @@ def read_avro(path: Path, rows: int | None = None) -> pa.Table:
     import polars as pl
 
     try:
-        return pl.read_avro(path, n_rows=rows).to_arrow()
+        table = pl.read_avro(path, n_rows=rows).to_arrow()
+        return table.cast(pa.schema([field.with_type(_in_microseconds(field.type)) for field in table.schema]))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
         raise FileContentError(f"The Avro file cannot be read: {str(error).splitlines()[0]}.") from None
+
+
+def _in_microseconds(type_: pa.DataType) -> pa.DataType:
+    """The type with times of day in microseconds, which is the most that Avro has, where polars gives nanoseconds."""
+    if is_struct(type_):
+        return struct_of({name: _in_microseconds(inner) for name, inner in struct_fields(type_).items()})
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_in_microseconds(type_.value_type))
+    return TIME if type_ == pa.time64("ns") else type_
 
 
 def _check_header(header: dict[str, bytes]) -> None:
@@ -69,10 +81,15 @@ def _check_header(header: dict[str, bytes]) -> None:
 def _unsupported(schema: Any, where: str) -> Iterator[str]:
     match schema:
         case list():
-            if len([branch for branch in schema if branch != "null"]) > 1:
-                yield f"a union of several types in {where}"
-            for branch in schema:
+            types = [branch for branch in schema if branch != "null"]
+            if len(types) != 1 or len(schema) != 2:
+                yield f"a union that is not of null and one type in {where}"
+            for branch in types:
                 yield from _unsupported(branch, where)
+        case "null":
+            yield f"the type null in {where}"
+        case str() if schema not in _PRIMITIVES:
+            yield f'a reference to the type "{schema}" in {where}'
         case {"type": "map"}:
             yield f"a map in {where}"
         case {"type": "record"}:
@@ -80,7 +97,9 @@ def _unsupported(schema: Any, where: str) -> Iterator[str]:
                 yield from _unsupported(field.get("type"), f'"{field.get("name")}"')
         case {"type": "array"}:
             yield from _unsupported(schema.get("items"), where)
-        case {"type": dict() | list()}:
+        case {"type": "enum" | "fixed"}:
+            return
+        case {"type": _}:
             yield from _unsupported(schema["type"], where)
 
 

@@ -36,19 +36,23 @@ from integrations.engines.embedded.column_types import (
 EXACT_DOUBLE = 2**53
 """Whole numbers up to here are doubles without loss."""
 
-_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
-_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
-_OFFSET = r"( ?(Z|[+-]\d{2}(:?\d{2})?))"
+DAY_TEXT = r"\d{4}-\d{1,2}-\d{1,2}"
+CLOCK_TEXT = r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6}0*)?)?"
+"""Of a time. 24:00 would be one that no other reader knows."""
+MOMENT_TEXT = rf"({CLOCK_TEXT}|24:00(:00(\.0+)?)?)"
+"""Of a day's moment: the end of one day is the beginning of the next."""
+OFFSET_TEXT = r"(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))"
+"""At most 18 hours from UTC, as in ISO 8601 and Java."""
 LONG_TEXT = r"[+-]?\d+(\.0*)?"
 DOUBLE_TEXT = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 NOT_FINITE_TEXT = r"(?i)nan|[+-]?inf(inity)?"
 _TEXT_PATTERNS: dict[pa.DataType, str] = {
     INT: LONG_TEXT,
     LONG: LONG_TEXT,
-    DATE: _DAY,
-    TIME: _CLOCK,
-    TIMESTAMP: f"{_DAY}([T ]{_CLOCK})?",
-    TIMESTAMPTZ: f"{_DAY}([T ]{_CLOCK}{_OFFSET}?)?",
+    DATE: DAY_TEXT,
+    TIME: CLOCK_TEXT,
+    TIMESTAMP: f"{DAY_TEXT}([T ]{MOMENT_TEXT})?",
+    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{MOMENT_TEXT}{OFFSET_TEXT}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     BOOLEAN: r"(?i)true|false",
 }

@@ -21,6 +21,7 @@ from integrations.engines.embedded.content import FileContentError
 from integrations.engines.embedded.int96_timestamps import Int96Unit, int96_unit
 from integrations.engines.embedded.parquet_checksums import verify_checksums
 from integrations.engines.embedded.parts import FILE, LINE, PROBLEM, RAW, SURPLUS, Part
+from integrations.engines.embedded.raw_rows import row_as_json
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.workspaces import Workspace
@@ -194,13 +195,12 @@ class ColumnarReader:
 
     @staticmethod
     def _columns(types: Mapping[str, pa.DataType], row: str) -> str:
-        raw = ", ".join(f"{identifier(name)} := r.{identifier(name)}" for name in types)
         return ", ".join(
             [
                 *(f"CAST(r.{identifier(name)} AS {sql_type(type_)}) AS {identifier(name)}" for name, type_ in types.items()),
                 FILE,
                 f"CAST({row} AS BIGINT) AS {LINE}",
-                f"CAST(to_json(struct_pack({raw})) AS VARCHAR) AS {RAW}",
+                f"{row_as_json('r', types)} AS {RAW}",
                 f"CAST(NULL AS VARCHAR) AS {PROBLEM}",
                 f"CAST(NULL AS VARCHAR) AS {SURPLUS}",
             ]

@@ -80,16 +80,42 @@ def _decoded(decoder: codecs.IncrementalDecoder, data: bytes, encoding: str, *, 
 
 
 def csv_reader(lines: Iterator[str], options: CsvOptions) -> Iterator[list[str]]:
-    """Python's reader, told what DuckDB is told. It raises `csv.Error`."""
-    doubled = options.escape == options.quote
-    return csv.reader(
-        lines,
-        delimiter=options.delimiter,
-        quotechar=options.quote,
-        escapechar=None if doubled else options.escape,
-        doublequote=doubled,
-        strict=True,
-    )
+    """Python's reader for the options. It raises `csv.Error`."""
+    doubled = lines if options.escape == options.quote else _doubling_quotes(lines, options)
+    return csv.reader(doubled, delimiter=options.delimiter, quotechar=options.quote, doublequote=True, strict=True)
+
+
+def _doubling_quotes(lines: Iterator[str], options: CsvOptions) -> Iterator[str]:
+    """The lines with quotes inside of quotes doubled where they were escaped.
+
+    An escape is one inside of quotes alone, and before a quote or another escape; elsewhere it is a character as others are. Python's
+    reader would drop it there. Raises `csv.Error` for quotes that are doubled already.
+    """
+    quote, escape = options.quote, options.escape
+    q, e = re.escape(quote), re.escape(escape)
+    opening = re.compile(f"(?:^|{re.escape(options.delimiter)}){q}")
+    inside = re.compile(f"(?:{e}[{q}{e}]|[^{q}{e}]+|{e})*")
+    escaped = re.compile(f"{e}([{q}{e}])")
+    texts = {quote: quote + quote, escape: escape}
+    quoted = False
+    for line in lines:
+        pieces, position = [], 0
+        while position < len(line):
+            found = inside.match(line, position) if quoted else opening.search(line, position)
+            end = found.end() if found else len(line)
+            if not quoted:
+                pieces.append(line[position:end])
+                quoted = found is not None
+            else:
+                pieces.append(escaped.sub(lambda match: texts[match[1]], line[position:end]))
+                if end < len(line):
+                    pieces.append(quote)
+                    end += 1
+                    quoted = False
+                    if line.startswith(quote, end):
+                        raise csv.Error(f"{options.delimiter!r} expected after {quote!r}")
+            position = end
+        yield "".join(pieces)
 
 
 def header_names(text: str, options: CsvOptions) -> tuple[str, ...]:
@@ -128,10 +154,12 @@ class _RecordCounter:
 
     def __init__(self, options: CsvOptions) -> None:
         self._quote = options.quote.encode()
-        self._escape = options.escape.encode() if options.escape != options.quote else None
+        self._escape = options.escape.encode()
+        self._doubled = options.escape == options.quote
         quote, delimiter = re.escape(self._quote), re.escape(options.delimiter.encode())
         # Before a quote that opens a field, and after one that closes it.
-        self._odd = re.compile(rb"[^%b\n%b]%b|%b[^%b\r\n%b]" % (delimiter, quote, quote, quote, delimiter, quote))
+        odd = rb"[^%b\n%b]%b|%b[^%b\r\n%b]" % (delimiter, quote, quote, quote, delimiter, quote)
+        self._odd = re.compile(odd if self._doubled else odd + b"|" + quote + quote)
         self._quoted = False
         self._records = 0
         self._certain = True
@@ -140,7 +168,7 @@ class _RecordCounter:
 
     def add(self, block: bytes) -> None:
         self.lines += block.count(b"\n")
-        if self._escape is not None and self._escape in block:
+        if not self._doubled and self._escape in block:
             self._certain = False
         if b"\r" in block and not block.count(b"\r") == block.count(b"\r\n") == block.count(b"\n"):
             self._certain = False

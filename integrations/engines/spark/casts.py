@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from integrations.engines.embedded.casts import DOUBLE_TEXT, EXACT_DOUBLE, LONG_TEXT, NOT_FINITE_TEXT, Cast
+from integrations.engines.embedded.casts import (
+    DAY_TEXT,
+    DOUBLE_TEXT,
+    EXACT_DOUBLE,
+    LONG_TEXT,
+    MOMENT_TEXT,
+    NOT_FINITE_TEXT,
+    OFFSET_TEXT,
+    Cast,
+)
 from integrations.engines.embedded.column_types import (
     BINARY,
     BOOLEAN,
@@ -27,13 +36,10 @@ from integrations.engines.embedded.column_types import (
 )
 from integrations.engines.spark.types import identifier, literal, sql_type
 
-_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
-_CLOCK = r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,6}0*)?)?"
-_OFFSET = r"( ?(Z|[+-]\d{2}(:?\d{2})?))"
 _PATTERNS: dict[pa.DataType, str] = {
-    DATE: _DAY,
-    TIMESTAMP: f"{_DAY}([T ]{_CLOCK})?",
-    TIMESTAMPTZ: f"{_DAY}([T ]{_CLOCK}{_OFFSET}?)?",
+    DATE: DAY_TEXT,
+    TIMESTAMP: f"{DAY_TEXT}([T ]{MOMENT_TEXT})?",
+    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{MOMENT_TEXT}{OFFSET_TEXT}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
 _END_OF_DAY = r"([T ])24:(00(:00(\.0+)?)?)(?![:.0-9])"

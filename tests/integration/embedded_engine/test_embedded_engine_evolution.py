@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -214,6 +215,13 @@ TEXT_THAT_DOES_NOT_FIT = {
     "a clock in a date": ("date", "2024-01-01T05:00:00"),
     "a day that is none": ("date", "2024-02-30"),
     "nanoseconds": ("timestamptz", "2024-01-01T00:00:00.123456789Z"),
+    "an offset of days": ("timestamptz", "2024-01-01T00:00:00+99"),
+    "an offset beyond 18 hours": ("timestamptz", "2024-01-01T00:00:00-18:01"),
+    "an offset with 60 minutes": ("timestamptz", "2024-01-01T00:00:00+01:60"),
+    "the end of a day": ("time", "24:00:00"),
+    "a moment after the end of a day": ("timestamp", "2024-01-01 24:00:01"),
+    "an hour after the end of a day": ("timestamptz", "2024-01-01T25:00:00Z"),
+    "a minute with 60 seconds": ("time", "23:59:60"),
     "more decimals": ("decimal(10, 2)", "1.239"),
     "more digits": ("decimal(4, 2)", "123.00"),
     "a word": ("uuid", "x"),
@@ -234,6 +242,17 @@ async def test_text_that_a_hint_cannot_hold_is_a_bad_row(bench: EngineBench, for
     assert text in (failed.message or "")
     assert bench.rows("id", "v")[1] == (2, None)
     assert text in bench.rows("_rescued_data")[0]
+
+
+async def test_offsets_and_times_may_go_to_their_limits(bench: EngineBench) -> None:
+    offsets = {"Z": 0, "+00": 0, "+05:30": 5.5, "-0930": -9.5, "+17:59": 17 + 59 / 60, "+18:00": 18, "-1800": -18, "-18": -18}
+    bench.land("a.csv", "at,clock\n" + "".join(f"2024-01-02T23:59:59{offset},23:59:59\n" for offset in offsets))
+
+    await bench.load(format=FormatType.CSV, hints={"at": "timestamptz", "clock": "time"})
+
+    at = datetime(2024, 1, 2, 23, 59, 59, tzinfo=UTC)
+    assert bench.rows("at") == sorted((at - timedelta(hours=hours) for hours in offsets.values()), key=repr)
+    assert set(bench.rows("clock")) == {time(23, 59, 59)}
 
 
 async def test_names_that_are_values_are_refused_before_they_make_the_table_unusable(bench: EngineBench) -> None:

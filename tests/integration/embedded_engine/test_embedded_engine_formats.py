@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from domain.errors import ValidationError
-from domain.ingestions.entities import BadRowPolicy, FormatSpec, FormatType
+from domain.ingestions.entities import BadRowPolicy, FormatSpec, FormatType, SchemaEvolution
 from domain.ports.engine import OutcomeStatus
 from tests.fixtures.engine_bench import EngineBench
 
@@ -149,8 +149,8 @@ async def test_parquet_is_never_narrowed(bench: EngineBench) -> None:
 async def test_long_whole_numbers_fit_a_column_of_shorter_ones_where_they_are_short(bench: EngineBench, type_: pa.DataType) -> None:
     bench.land("first", parquet(pa.table({"i": pa.array([0], pa.int32()), "l": pa.array([0], pa.int64())})))
     await bench.load("first", format=FormatType.PARQUET)
-    for name, *numbers in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
-        values = [pa.array([Decimal(value), None]).cast(type_) for value in numbers]
+    for name, short, long in (("fits", 2**31 - 1, 2**63 - 1), ("long", 1, 2**63), ("int", 2**31, 1)):
+        values = [pa.array([Decimal(value), None]).cast(type_) for value in (short, long)]
         bench.land(name, parquet(pa.table(values, names=["i", "l"])))
 
     outcomes = await bench.load("fits", "long", "int", format=FormatType.PARQUET)
@@ -176,6 +176,50 @@ async def test_columnar_rows_that_do_not_fit_are_skipped_or_rescued(bench: Engin
     assert bench.rows("id", "n", "_rescued_data") == sorted(
         [(1, 1, None), (3, None, None), (2, None, '{"id":2,"n":2.5}'), (3, None, None)], key=repr
     )
+
+
+@pytest.mark.parametrize("format_", [FormatType.PARQUET, FormatType.ORC])
+async def test_a_rescued_row_is_json_also_with_numbers_that_json_has_not(bench: EngineBench, format_: FormatType) -> None:
+    nan, inf = float("nan"), float("inf")
+    write = WRITERS[format_]
+    bench.land("first", write([{"n": 1}]))
+    await bench.load("first", format=format_)
+    rows = [
+        {"n": nan, "d": {"l": [inf, 0.5, None], "s": "NaN"}},
+        {"n": 0.1, "d": None},
+        {"n": -inf, "d": {"l": None, "s": None}},
+        {"n": None, "d": None},
+    ]
+    bench.land("next", write(rows))
+
+    await bench.load("next", format=format_, bad_rows=BadRowPolicy.RESCUE, evolution=SchemaEvolution.RESCUE)
+
+    rescued = [json.loads(text, parse_constant=pytest.fail) for text in bench.rows("_rescued_data") if text is not None]
+    assert sorted(rescued, key=repr) == sorted(
+        [
+            {"n": "nan", "d": {"l": ["inf", 0.5, None], "s": "NaN"}},
+            {"n": 0.1, "d": None},
+            {"n": "-inf", "d": {"l": None, "s": None}},
+        ],
+        key=repr,
+    )
+
+
+async def test_a_rescued_map_is_an_object_if_its_keys_are_names_of_one(bench: EngineBench) -> None:
+    bench.land("first", parquet([{"id": 1}]))
+    await bench.load("first", format=FormatType.PARQUET)
+    maps = pa.array([[("k", float("nan")), ("k", 1.0)], [("k", 1.0), ("l", float("inf"))], [], None], pa.map_(pa.string(), pa.float64()))
+    bench.land("next", parquet(pa.table({"id": [2, 3, 4, 5], "m": maps})))
+
+    await bench.load("next", format=FormatType.PARQUET, evolution=SchemaEvolution.RESCUE)
+
+    assert bench.rows("id", "_rescued_data") == [
+        (1, None),
+        (2, '{"id":2,"m":[{"key":"k","value":"nan"},{"key":"k","value":1.0}]}'),
+        (3, '{"id":3,"m":{"k":1.0,"l":"inf"}}'),
+        (4, '{"id":4,"m":{}}'),
+        (5, None),
+    ]
 
 
 async def test_every_parquet_type_arrives_with_its_value(bench: EngineBench) -> None:
@@ -327,26 +371,46 @@ async def test_a_column_of_a_type_that_no_table_has_fails_the_file_with_its_name
     assert 'The column "span" cannot be stored' in (outcome.message or "")
 
 
-@pytest.mark.parametrize(
-    ("schema", "said"),
-    [({"type": "map", "values": "long"}, 'a map in "c"'), (["long", "string"], 'a union of several types in "c"')],
-)
-async def test_avro_that_cannot_be_read_says_why(bench: EngineBench, schema: Any, said: str) -> None:
-    record = {"type": "record", "name": "row", "fields": [{"name": "c", "type": schema}]}
-    bench.land("a", avro([{"c": {"k": 1} if isinstance(schema, dict) else 1}], record))
+AVRO_THAT_IS_NOT_SUPPORTED: dict[str, tuple[Any, Any, str]] = {
+    "a map": ({"type": "map", "values": "long"}, {"k": 1}, 'a map in "c"'),
+    "a union": (["long", "string"], 1, 'a union that is not of null and one type in "c"'),
+    "a union of one": (["long"], 1, 'a union that is not of null and one type in "c"'),
+    "a null": ("null", None, 'the type null in "c"'),
+    "a null as an object": ({"type": "null"}, None, 'the type null in "c"'),
+    "nulls in an array": ({"type": "array", "items": "null"}, [None], 'the type null in "c"'),
+    "a reference": ("kind", "A", 'a reference to the type "kind" in "c"'),
+    "a reference in a union": (["null", "kind"], "A", 'a reference to the type "kind" in "c"'),
+}
+
+
+@pytest.mark.parametrize("case", AVRO_THAT_IS_NOT_SUPPORTED)
+async def test_avro_that_cannot_be_read_says_why(bench: EngineBench, case: str) -> None:
+    schema, value, said = AVRO_THAT_IS_NOT_SUPPORTED[case]
+    kind = {"type": "enum", "name": "kind", "symbols": ["A", "B"]}
+    record = {"type": "record", "name": "row", "fields": [{"name": "k", "type": kind}, {"name": "c", "type": schema}]}
+    bench.land("a", avro([{"k": "B", "c": value}], record))
 
     outcome = (await bench.load(format=FormatType.AVRO))["a"]
 
-    assert said in (outcome.message or "")
+    assert outcome.message == f"The Avro schema holds {said}, which is not supported."
 
 
 async def test_avro_logical_types_arrive_with_their_values(bench: EngineBench) -> None:
     fields = {
         "day": ({"type": "int", "logicalType": "date"}, dt.date(2024, 1, 2), "date"),
         "at": ({"type": "long", "logicalType": "timestamp-micros"}, dt.datetime(2024, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC), "timestamptz"),
+        "local": ({"type": "long", "logicalType": "local-timestamp-micros"}, local(2024, 1, 2, 3, 4, 5, 6), "timestamp"),
+        "millis": ({"type": "int", "logicalType": "time-millis"}, dt.time(23, 59, 59, 999000), "time"),
+        "micros": (["null", {"type": "long", "logicalType": "time-micros"}], dt.time(0, 0, 0, 1), "time"),
+        "times": ({"type": "array", "items": {"type": "int", "logicalType": "time-millis"}}, [dt.time(1)], "list<time>"),
+        "code": ({"type": "fixed", "name": "code", "size": 2}, b"ab", "binary"),
         "money": ({"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}, Decimal("1.25"), "decimal(10, 2)"),
         "color": ({"type": "enum", "name": "color", "symbols": ["RED", "BLUE"]}, "BLUE", "string"),
-        "inner": ({"type": "record", "name": "inner", "fields": [{"name": "x", "type": "int"}]}, {"x": 1}, "struct<x: int>"),
+        "inner": (
+            {"type": "record", "name": "inner", "fields": [{"name": "x", "type": {"type": "int", "logicalType": "time-millis"}}]},
+            {"x": dt.time(2)},
+            "struct<x: time>",
+        ),
         "list": ({"type": "array", "items": "string"}, ["a"], "list<string>"),
     }
     schema = {"type": "record", "name": "row", "fields": [{"name": name, "type": type_} for name, (type_, _, _) in fields.items()]}
@@ -441,6 +505,43 @@ async def test_csv_options_are_followed(bench: EngineBench) -> None:
 
     assert bench.columns() == {"column_1": "long", "column_2": "string", "column_3": "string"}
     assert bench.rows("column_1", "column_2", "column_3") == [(1, "a;b", None), (2, "it's", "")]
+
+
+CSV_WITH_ESCAPES = {
+    "outside of quotes": (r"C:\new\t", r"C:\new\t"),
+    "at the end of a field": ("C:\\", "C:\\"),
+    "before a quote outside of quotes": (r"a\"b", r"a\"b"),
+    "twice outside of quotes": (r"a\\b", r"a\\b"),
+    "before a field's quote": (r"\"a\"", r"\"a\""),
+    "before a quote": (r'"a\"b"', 'a"b'),
+    "before another": (r'"a\\b"', r"a\b"),
+    "before another and the last quote": (r'"a\\"', "a\\"),
+    "before another and a quote": (r'"x\\\"y"', r"x\"y"),
+    "before a letter": (r'"C:\new"', r"C:\new"),
+    "before a delimiter": (r'"a\,b"', r"a\,b"),
+    "before a line end": ('"a\\\nb"', "a\\\nb"),
+    "over lines": ('"a\n\\"\nb\\\\"', 'a\n"\nb\\'),
+    "nowhere": ('"a\n,b"', "a\n,b"),
+}
+
+
+@pytest.mark.parametrize("case", CSV_WITH_ESCAPES)
+async def test_csv_escapes_are_some_inside_of_quotes_alone(bench: EngineBench, case: str) -> None:
+    written, text = CSV_WITH_ESCAPES[case]
+    bench.land("a.csv", f'id,a,b,c\n1,{written},"x, y",{written}\n2,{written},,z\n')
+
+    await bench.load(format=FormatType.CSV, options={"escape": "\\"})
+
+    assert bench.rows("id", "a", "b", "c") == [(1, text, "x, y", text), (2, text, None, "z")]
+
+
+@pytest.mark.parametrize("row", ['1,"a""b"', '1,"a\\"', '1,"a"b', '1,"a" ', r"1,a\,b"])
+async def test_csv_that_is_broken_where_quotes_are_escaped(bench: EngineBench, row: str) -> None:
+    bench.land("a.csv", f"id,a\n{row}\n2,b\n")
+
+    outcome = (await bench.load(format=FormatType.CSV, options={"escape": "\\"}))["a.csv"]
+
+    assert outcome.status is OutcomeStatus.FAILED
 
 
 async def test_infer_and_preview_write_nothing(bench: EngineBench) -> None:
