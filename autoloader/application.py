@@ -99,6 +99,8 @@ LOCAL_TENANT = "local"
 _SILENT_SERVERS = {"connect_timeout": "10", "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3"}
 """What libpq is told of them, in seconds and tries."""
 _KEY_USAGE_SECONDS = 60.0
+_BESIDE_RUNS = 2
+"""How many previews, audits, resets and care of tables find room in the engine while each run loads."""
 _WATCHING_SECONDS = 3.0
 
 
@@ -374,6 +376,7 @@ def engine_settings(settings: Settings, database_url: str, staging: Path) -> Emb
         catalog_properties=settings.catalog_properties,
         threads=settings.engine_threads,
         memory_limit=settings.engine_memory,
+        concurrent_operations=settings.max_concurrent_runs + _BESIDE_RUNS,
     )
 
 

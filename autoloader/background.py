@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from autoloader.outbox import Lane, OutboxWork
 from domain.activity.feed import KEPT_SECONDS
 from domain.errors import UnavailableError
+from domain.idempotency import KEYS_KEPT_SECONDS
 from domain.log_fields import binding
 from domain.notifications.delivery import DELIVERIES_KEPT_SECONDS
 from domain.notifications.lateness import LatenessService
@@ -132,6 +133,9 @@ class Background:
                 await self._orchestrator.reconcile_all()
             except UnavailableError as error:
                 log.warning("the orchestrator cannot be compared with what is stored: %s", error.message)
+            except Exception:
+                # What somebody has put there may be anything: it is not to keep all else from being done.
+                log.exception("the orchestrator cannot be compared with what is stored")
 
     async def _compact(self) -> None:
         await self._directory.compact_file_counts(_CHANGES_AT_ONCE)
@@ -139,6 +143,7 @@ class Background:
     async def _forget(self) -> None:
         await self._directory.forget_activity(older_than_seconds=KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
         await self._directory.forget_deliveries(older_than_seconds=DELIVERIES_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
+        await self._directory.forget_idempotency_keys(older_than_seconds=KEYS_KEPT_SECONDS, limit=_FORGOTTEN_AT_ONCE)
 
 
 async def _every(seconds: float, chore: Callable[[], Awaitable[object]]) -> None:

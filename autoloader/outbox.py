@@ -90,7 +90,7 @@ class OutboxWork:
         except Exception as error:
             if not isinstance(error, DomainError):
                 log.exception("outbox entry %s %s", entry.topic, entry.subject.id)
-            wait = min(_LONGEST_POSTPONEMENT_SECONDS, 2.0 ** min(entry.attempts, 10))
+            wait = min(_LONGEST_POSTPONEMENT_SECONDS, 2.0 ** min(entry.attempts + 1, 10))
             await self._directory.postpone_outbox(entry, seconds=wait, error=str(error))
             return
         if settled is False:

@@ -110,7 +110,7 @@ class Settings(BaseSettings):
     )
     prefect_port: int = Field(default=0, ge=0, le=65_535, description="The port of a local Prefect server; 0 picks a free one.")
     engine_threads: int = Field(default=2, ge=1, le=64, description="Threads with which files are parsed.")
-    engine_memory: str = Field(default="2GB", description="Memory that parsing may use.")
+    engine_memory: str = Field(default="2GB", description="Memory that DuckDB may use, for each load.")
     spark_connect_url: str | None = Field(
         default=None,
         # No token in it: AUTOLOADER_SPARK_TOKEN carries what lets us in.

@@ -25,7 +25,7 @@ class Step(StrEnum):
     STAGED = "files staged"
     """The source's bytes are in scratch space, which the next process of this machine removes."""
     TABLE_CREATED = "table created"
-    """The table is there, empty, and the ledger does not know it. The next load finds it by name."""
+    """The table is there, empty, and the ledger does not know it. The next load finds it by name. Data files for it may lie there, too."""
     WRITTEN = "data files written"
     """Data files lie in the warehouse that no snapshot has: nobody reads them. They cost space until they are removed."""
     GUARDED = "lease confirmed"

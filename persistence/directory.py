@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ARRAY, ColumnElement, DateTime, Table, Uuid, and_, bindparam, column, delete, func, literal, select, update
+from sqlalchemy import ARRAY, ColumnElement, DateTime, Table, Uuid, and_, bindparam, column, delete, func, literal, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -25,7 +25,7 @@ from persistence.repositories.access import usable
 from persistence.repositories.runs import lease_end
 from persistence.run_queue import TAKING, take_statement
 from persistence.stats import compaction_statement
-from persistence.tables import activity_events, api_keys, batches, ingestions, outbox, runs, tenants, webhook_deliveries
+from persistence.tables import activity_events, api_keys, batches, idempotency_keys, ingestions, outbox, runs, tenants, webhook_deliveries
 
 
 class SqlDirectory:
@@ -127,6 +127,11 @@ class SqlDirectory:
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
         return await self._expired(runs, runs.c.status.in_(BEGUN_RUN), limit)
 
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        lost = (runs.c.id == run.id, runs.c.status.in_(BEGUN_RUN), runs.c.lease_expires_at <= func.clock_timestamp())
+        async with transaction(self._engine) as opened:
+            await opened.execute(update(runs).where(*lost).values(lease_expires_at=lease_end(seconds)))
+
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         return await self._expired(batches, batches.c.status == BatchStatus.CLAIMED, limit)
 
@@ -142,7 +147,7 @@ class SqlDirectory:
         statement = (
             update(outbox)
             .where(outbox.c.id == due.c.id)
-            .values(due_at=lease_end(visible_after_seconds), attempts=outbox.c.attempts + 1)
+            .values(due_at=lease_end(visible_after_seconds))
             .returning(outbox.c.id, outbox.c.topic, outbox.c.tenant_id, outbox.c.subject_id, outbox.c.attempts, outbox.c.revision)
         )
         async with transaction(self._engine) as opened:
@@ -154,7 +159,8 @@ class SqlDirectory:
             await opened.execute(delete(outbox).where(*_still(entry)))
 
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
-        values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error}
+        failed = outbox.c.attempts + (0 if error is None else 1)
+        values = {"due_at": func.clock_timestamp() + timedelta(seconds=seconds), "last_error": error, "attempts": failed}
         async with transaction(self._engine) as opened:
             await opened.execute(update(outbox).where(*_still(entry)).values(values))
 
@@ -174,6 +180,20 @@ class SqlDirectory:
         old = select(webhook_deliveries.c.id).where(webhook_deliveries.c.ended_at < since).order_by(webhook_deliveries.c.ended_at)
         async with transaction(self._engine) as opened:
             return (await opened.execute(delete(webhook_deliveries).where(webhook_deliveries.c.id.in_(old.limit(limit))))).rowcount
+
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        since = func.clock_timestamp() - timedelta(seconds=older_than_seconds)
+        named = tuple_(idempotency_keys.c.tenant_id, idempotency_keys.c.operation, idempotency_keys.c.key)
+        old = (
+            select(idempotency_keys.c.tenant_id, idempotency_keys.c.operation, idempotency_keys.c.key)
+            .where(idempotency_keys.c.created_at < since)
+            .order_by(idempotency_keys.c.created_at)
+            .limit(limit)
+        )
+        # The age once more, of the row as it is when it is deleted: a key that was taken over meanwhile is new.
+        gone = delete(idempotency_keys).where(named.in_(old), idempotency_keys.c.created_at < since)
+        async with transaction(self._engine) as opened:
+            return (await opened.execute(gone)).rowcount
 
     async def _tenant(self, condition: ColumnElement[bool]) -> Tenant | None:
         async with connection(self._engine) as opened:

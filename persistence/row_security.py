@@ -32,6 +32,7 @@ DIRECTORY_GRANTS: Mapping[Table, str] = {
     tables.file_count_changes: "SELECT, INSERT, UPDATE, DELETE",
     tables.activity_events: "SELECT, DELETE",
     tables.webhook_deliveries: "SELECT, DELETE",
+    tables.idempotency_keys: "SELECT, DELETE",
 }
 
 

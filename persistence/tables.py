@@ -122,6 +122,8 @@ ingestions = Table(
     Column("execution", ValueObject(Execution), nullable=False),
     Column("checkpoint_path", Text, nullable=False),
     Column("table_uuid", Uuid),
+    # How many the table had when a batch was marked last; NULL before the first.
+    Column("snapshots_seen", Integer),
     Column("generation", Integer, nullable=False),
     Column("reset", ValueObject(Reset)),
     Column("version", Integer, nullable=False),
@@ -360,6 +362,7 @@ idempotency_keys = Table(
     Column("fingerprint", Text, nullable=False),
     Column("subject_id", Uuid, nullable=False),
     _moment("created_at", default_now=True),
+    Index("ix_idempotency_keys_oldest", "created_at"),
 )
 
 audit_events = Table(

@@ -55,19 +55,34 @@ class SqlIdempotencyKeys:
             "subject_id": subject_id,
         }
         # A concurrent claim of the same key makes this wait until the other transaction has ended.
-        if await self._scope.changed(upsert(idempotency_keys).values(values).on_conflict_do_nothing()):
-            return None
-        earlier = (
-            await self._scope.connection.execute(
-                select(idempotency_keys.c.fingerprint, idempotency_keys.c.subject_id).where(
-                    self._scope.owns(idempotency_keys), idempotency_keys.c.operation == operation, idempotency_keys.c.key == key
+        while not await self._scope.changed(upsert(idempotency_keys).values(values).on_conflict_do_nothing()):
+            earlier = (
+                await self._scope.connection.execute(
+                    select(idempotency_keys.c.fingerprint, idempotency_keys.c.subject_id).where(
+                        self._scope.owns(idempotency_keys), idempotency_keys.c.operation == operation, idempotency_keys.c.key == key
+                    )
                 )
+            ).first()
+            if earlier is None:
+                # It was so old that it has been forgotten in between.
+                continue
+            if earlier.fingerprint != fingerprint:
+                raise ConflictError(ConflictReason.IDEMPOTENCY_KEY_REUSED, "this idempotency key was used for another request")
+            found: UUID = earlier.subject_id
+            return found
+        return None
+
+    async def take_over(self, operation: str, key: str, from_subject: UUID, subject_id: UUID) -> bool:
+        taken = (
+            self._scope.update(idempotency_keys)
+            .where(
+                idempotency_keys.c.operation == operation,
+                idempotency_keys.c.key == key,
+                idempotency_keys.c.subject_id == from_subject,
             )
-        ).one()
-        if earlier.fingerprint != fingerprint:
-            raise ConflictError(ConflictReason.IDEMPOTENCY_KEY_REUSED, "this idempotency key was used for another request")
-        found: UUID = earlier.subject_id
-        return found
+            .values(subject_id=subject_id, created_at=func.now())
+        )
+        return await self._scope.changed(taken) == 1
 
 
 class SqlUnitOfWork:

@@ -20,6 +20,8 @@ from autoloader.spark.errors import SparkServerError
 READY_SECONDS = 120.0
 _STARTED = re.compile(rb"Spark Connect server started at: \S+:(\d+)")
 _POLL_SECONDS = 0.05
+_KEPT = frozenset({"PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR"})
+_ENDPOINT = "AWS_ENDPOINT_URL"
 _CLASS = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
@@ -127,6 +129,7 @@ class LocalSparkServer:
             "spark.sql.shuffle.partitions": str(self._cores),
             # Thousands of paths are named in one plan.
             "spark.connect.grpc.maxInboundMessageSize": str(256 << 20),
+            **_own_store(),
         }
         confs = [argument for name, value in settings.items() for argument in ("--conf", f"{name}={value}")]
         jars = ",".join(map(str, self._jars))
@@ -144,8 +147,10 @@ class LocalSparkServer:
         ]
 
     def _environment(self) -> dict[str, str]:
-        """The token goes by the environment: everybody on the machine can read command lines."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "JAVA_HOME", "LANG", "TMPDIR") if name in os.environ}
+        """The token and Spark's own keys for S3 go by the environment: everybody on the machine can read command lines."""
+        kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("AWS_")}
+        # The SDK would send all that names no endpoint there, whoever's it is.
+        kept.pop(_ENDPOINT, None)
         ours = {
             "SPARK_HOME": str(_spark_home()),
             "SPARK_CONNECT_AUTHENTICATE_TOKEN": self._token,
@@ -154,6 +159,18 @@ class LocalSparkServer:
             "SPARK_LOCAL_DIRS": str(self._folder / "local"),
         }
         return kept | ours
+
+
+def _own_store() -> dict[str, str]:
+    """Where the S3 is that Spark's own keys are for, if it is not AWS itself."""
+    endpoint = os.environ.get(_ENDPOINT)
+    if not endpoint:
+        return {}
+    return {
+        "spark.hadoop.fs.s3a.endpoint": endpoint,
+        "spark.hadoop.fs.s3a.endpoint.region": os.environ.get("AWS_REGION") or "us-east-1",
+        "spark.hadoop.fs.s3a.path.style.access": "true",
+    }
 
 
 def _spark_home() -> Path:

@@ -169,13 +169,15 @@ class Reset:
     """What a refresh, a clear or a deletion has decided and what is still to be done; nothing is loaded before that.
 
     `drop_table` is the table to drop. `remove_rows` and `forget_files` are about the rows and the ledger's files whose path
-    begins with `path_prefix`, or all of them without one. Each step may be repeated, so a crash between them does no harm.
+    begins with `path_prefix`, or all of them without one. `requeue_files` has all that are HELD or FAILED be PENDING. Each step may be
+    repeated, so a crash between them does no harm.
     """
 
     id: UUID
     drop_table: UUID | None = None
     remove_rows: bool = False
     forget_files: bool = False
+    requeue_files: bool = False
     path_prefix: str | None = None
 
 

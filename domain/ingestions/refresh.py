@@ -11,16 +11,14 @@ from pydantic import StrictBool
 
 from domain.clock import Clock
 from domain.errors import ConfirmationRequiredError, LeaseLostError, NotFoundError, UnavailableError
+from domain.idempotency import first_result
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, Reset
 from domain.ingestions.inputs import IdempotencyKey, InputModel
-from domain.ingestions.service import fingerprint
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.entities import FileStatus
 from domain.ports.engine import Engine
-from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
-from domain.relations import ProcessedFileFilter
 from domain.runs.entities import Refresh, RefreshMode, Run, RunTrigger
 from domain.runs.service import new_run, queue, require_runnable
 from domain.steps import Step, reached
@@ -101,10 +99,8 @@ class RefreshService:
             refresh=Refresh(request.mode, load=request.auto_run),
         )
         async with self._unit_of_work(tenant_id) as tx:
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("refreshIngestion", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return RefreshOutcome(plan, await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "refreshIngestion", request, run.id, tx.runs.get_by_id):
+                return RefreshOutcome(plan, earlier)
             await require_runnable(tx, request.ingestion_id)
             await tx.audit.record(principal, "refreshIngestion", "Run", run.id)
             return RefreshOutcome(plan, await queue(tx, run))
@@ -156,6 +152,7 @@ class RefreshService:
             id=uuid4(),
             # A reset that is not done yet has left the table to this one, or is a clear, whose rows go with the table.
             drop_table=table or (before.drop_table if before else None),
+            requeue_files=not full,
             forget_files=full or (before is not None and before.forget_files),
             path_prefix=before.path_prefix if before and not full else None,
         )
@@ -163,6 +160,3 @@ class RefreshService:
             self._checkpoints.path(present.tenant_id, present.id, version=present.version + 1) if full else present.checkpoint_path
         )
         await tx.ingestions.begin_reset(present.id, reset, generation=present.generation + 1, checkpoint_path=checkpoint_path)
-        if not full:
-            await tx.files.release_held(present.id)
-            await tx.files.requeue(FileSelection(ingestion_id=present.id, filter=ProcessedFileFilter(status=(FileStatus.FAILED,))))

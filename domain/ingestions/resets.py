@@ -8,20 +8,22 @@ whether it is still asked for, so a worker that comes late removes nothing of wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 from domain.errors import LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, IngestionStatus, Reset
 from domain.ledger.batch_processor import BatchFileProcessor
+from domain.ledger.entities import FileStatus
+from domain.ledger.stepwise import stepwise
 from domain.ports.engine import Engine
-from domain.ports.unit_of_work import Subject, UnitOfWorkFactory
+from domain.ports.repositories import FILES_AT_ONCE, FileSelection
+from domain.ports.unit_of_work import Subject, UnitOfWork, UnitOfWorkFactory
+from domain.relations import ProcessedFileFilter
 from domain.steps import Step, reached
 
 log = logging.getLogger(__name__)
-
-FORGET_AT_ONCE = 10_000
-"""Files that one transaction forgets, so that none is long."""
 
 
 class ResetService:
@@ -66,16 +68,38 @@ class ResetService:
             log.info("ingestion %s: %d rows were removed from the table", ingestion.id, rows)
         while reset.forget_files and await self._forget_some(ingestion, reset):
             pass
+        if reset.requeue_files:
+            await self._requeue(ingestion, reset)
 
     async def _forget_some(self, ingestion: Ingestion, reset: Reset) -> bool:
         """Whether there may be more."""
+        async with self._held(ingestion, reset) as tx:
+            forgotten = await tx.files.delete_by_ingestion(ingestion.id, path_prefix=reset.path_prefix, limit=FILES_AT_ONCE)
+        reached(Step.FORGOTTEN)
+        return forgotten == FILES_AT_ONCE
+
+    async def _requeue(self, ingestion: Ingestion, reset: Reset) -> None:
+        failed = FileSelection(ingestion_id=ingestion.id, filter=ProcessedFileFilter(status=(FileStatus.FAILED,)))
+
+        async def release(*, after: int, limit: int) -> Sequence[int]:
+            async with self._held(ingestion, reset) as tx:
+                return await tx.files.release_held(ingestion.id, after=after, limit=limit)
+
+        async def requeue(*, after: int, limit: int) -> Sequence[int]:
+            async with self._held(ingestion, reset) as tx:
+                return await tx.files.requeue(failed, after=after, limit=limit)
+
+        await stepwise(release)
+        await stepwise(requeue)
+
+    @asynccontextmanager
+    async def _held(self, ingestion: Ingestion, reset: Reset) -> AsyncIterator[UnitOfWork]:
+        """A transaction that the reset is still asked for in."""
         async with self._unit_of_work(ingestion.tenant_id) as tx:
             present = await tx.ingestions.get_by_id(ingestion.id, for_update=True)
             if present is None or present.reset != reset:
                 raise LeaseLostError(f"reset {reset.id}")
-            forgotten = await tx.files.delete_by_ingestion(ingestion.id, path_prefix=reset.path_prefix, limit=FORGET_AT_ONCE)
-        reached(Step.FORGOTTEN)
-        return forgotten == FORGET_AT_ONCE
+            yield tx
 
     async def _still_asked_for(self, ingestion: Ingestion, reset: Reset) -> None:
         present = await self._present(Subject(ingestion.tenant_id, ingestion.id))

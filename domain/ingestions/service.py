@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,19 +10,15 @@ from uuid import UUID, uuid4
 
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, FieldError, NotFoundError, UnsupportedError, ValidationError
+from domain.idempotency import first_result
 from domain.ingestions.checkpoints import Checkpoints
 from domain.ingestions.entities import Destination, EngineType, Ingestion, IngestionStatus, Reset, Schedule, Source
-from domain.ingestions.inputs import IngestionCreate, IngestionUpdate, InputModel
+from domain.ingestions.inputs import IngestionCreate, IngestionUpdate
 from domain.ingestions.schedules import next_due
 from domain.ingestions.streaming import check_streaming
 from domain.ports.object_store import ObjectStores, SourceUnavailableError
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
 from domain.tenants import Grants, Principal
-
-
-def fingerprint(input: InputModel) -> str:
-    """A digest by which a repeated request is told from another request under the same idempotency key."""
-    return hashlib.sha256(input.model_dump_json(exclude={"idempotency_key"}).encode()).hexdigest()
 
 
 class IngestionService:
@@ -85,10 +80,8 @@ class IngestionService:
             updated_at=now,
         )
         async with self._unit_of_work(principal.tenant.id) as tx:
-            if input.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("createIngestion", input.idempotency_key, fingerprint(input), id)
-                if earlier is not None:
-                    return _found(await tx.ingestions.get_by_id(earlier))
+            if earlier := await first_result(tx, "createIngestion", input, id, tx.ingestions.get_by_id):
+                return earlier
             created = await tx.ingestions.create(ingestion)
             await tx.ingestions.expect_data(id)
             await tx.audit.record(principal, "createIngestion", "Ingestion", id)

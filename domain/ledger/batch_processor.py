@@ -18,7 +18,7 @@ from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion, Policies, SchemaEvolution
 from domain.ledger.entities import Batch, ClaimedFile
 from domain.ledger.schema_proposals import hold
-from domain.ledger.table_care import is_due
+from domain.ledger.table_care import ask_when_due
 from domain.notifications.announcing import announce
 from domain.notifications.events import schema_changed
 from domain.ports.engine import (
@@ -37,7 +37,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry, Work
-from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import Subject, UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
 from domain.schema_changes import SchemaChange, decisions_of
 from domain.schema_versions import SchemaDiff, SchemaVersion
@@ -236,6 +236,9 @@ class BatchFileProcessor:
         batch, files = claimed.batch, claimed.files
         async with self._unit_of_work(batch.tenant_id) as tx:
             await record_table(tx, batch, outcome.table_uuid, outcome.schema_after)
+            if outcome.snapshots is not None:
+                # Here, for it holds the ingestion's row as well.
+                await ask_when_due(tx, batch.ingestion_id, outcome.snapshots)
             loaded = [o for o in outcome.files if o.status is OutcomeStatus.LOADED]
             if loaded and policies.late_after_seconds is not None:
                 await tx.ingestions.expect_data(batch.ingestion_id)
@@ -257,8 +260,6 @@ class BatchFileProcessor:
             await _supersede(tx, batch, files, {outcome.file_id for outcome in [*loaded, *skipped]})
             metrics = measure(files, [*loaded, *failed, *skipped, *held])
             await tx.runs.update_metrics(batch.run_id, metrics)
-            if is_due(outcome.snapshots):
-                await tx.outbox.add(Topic.TABLE, batch.ingestion_id)
         reached(Step.MARKED)
         log.info("batch %s: %d files loaded, %d failed; %d rows", batch.id, len(loaded), len(failed), metrics.rows_written)
         self._telemetry.loaded(metrics)

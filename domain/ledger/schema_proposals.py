@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import IngestionStatus
 from domain.ingestions.inputs import InputModel, Text
 from domain.ledger.entities import Batch, ClaimedFile
+from domain.ledger.stepwise import MOST_AT_ONCE, stepwise
 from domain.notifications.announcing import announce
 from domain.notifications.events import schema_change_proposed
 from domain.ports.engine import FileOutcome, OutcomeStatus
@@ -45,7 +47,8 @@ class SchemaChangeService:
     async def decide(self, principal: Principal, request: DecisionRequest) -> SchemaChange:
         """PENDING -> APPROVED | REJECTED, for good; asked again for the same, it stays as it is.
 
-        All files of the ingestion that wait become PENDING: what one change brings may be what others wait for, too. Raises
+        All files of the ingestion that wait become PENDING: what one change brings may be what others wait for, too. Of more than
+        `MOST_AT_ONCE`, the next run takes those that wait for this change. Raises
         `NotFoundError`, `ConflictError` (WRONG_STATE: it is decided otherwise, or its column differs from another one by
         nothing but upper and lower case).
         """
@@ -68,7 +71,7 @@ class SchemaChangeService:
                 change, decision=decision, decided_at=self._clock.now(), decided_by=principal.name, decision_reason=request.reason
             )
             await tx.schema_changes.decide(decided)
-            await tx.files.release_held(ingestion.id)
+            await stepwise(partial(tx.files.release_held, ingestion.id), at_most=MOST_AT_ONCE)
             await tx.audit.record(principal, "decideSchemaChange", "SchemaChange", change.id)
             return decided
 

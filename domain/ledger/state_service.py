@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Annotated
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from domain.ingestions.inputs import InputModel, Text
 from domain.ingestions.service import require_idle
 from domain.ingestions.streaming import refuse_streaming
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
+from domain.ledger.stepwise import MOST_AT_ONCE, Changed, stepwise
 from domain.ports.object_store import StoredObject
 from domain.ports.repositories import FileSelection
 from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
@@ -65,25 +67,26 @@ class FileStateService:
         async with self._unit_of_work(self._tenant_id) as tx:
             return await tx.files.get_failed_files(ingestion_id, max_retries=max_retries, limit=limit)
 
-    async def retry_files(self, principal: Principal, selection: FileSelection) -> int:
-        """Have FAILED and SKIPPED files loaded by the next run, whatever their retries; how many.
+    async def retry_files(self, principal: Principal, selection: FileSelection) -> Changed:
+        """Have FAILED and SKIPPED files loaded by the next run, whatever their retries: at most `MOST_AT_ONCE`.
 
-        Raises `NotFoundError`, and `UnsupportedError` when one of them is streamed.
+        Asked again, it goes on with the others: those that are changed are not selected any more. Raises `NotFoundError`, and
+        `UnsupportedError` when one of them is streamed.
         """
         async with self._unit_of_work(self._tenant_id) as tx:
             await _check(tx, selection, "files cannot be retried")
             await _record(tx, principal, "retryFiles", selection)
-            return await tx.files.requeue(selection)
+            return await stepwise(partial(tx.files.requeue, selection), at_most=MOST_AT_ONCE)
 
-    async def skip_files(self, principal: Principal, selection: FileSelection, *, reason: str) -> int:
-        """Have PENDING and FAILED files left out, for the reason given; how many.
+    async def skip_files(self, principal: Principal, selection: FileSelection, *, reason: str) -> Changed:
+        """Have PENDING, HELD and FAILED files left out, for the reason given: at most `MOST_AT_ONCE`, as `retry_files` does.
 
         Raises `NotFoundError`, and `UnsupportedError` when one of them is streamed.
         """
         async with self._unit_of_work(self._tenant_id) as tx:
             await _check(tx, selection, "files cannot be left out")
             await _record(tx, principal, "skipFiles", selection)
-            return await tx.files.skip(selection, reason=reason)
+            return await stepwise(partial(tx.files.skip, selection, reason=reason), at_most=MOST_AT_ONCE)
 
     async def clear_processed_files(self, principal: Principal, request: ClearRequest) -> int:
         """Have the ingestion's files (below a prefix) forgotten, so that they are loaded again, and their rows removed; how many.

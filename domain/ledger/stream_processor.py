@@ -16,12 +16,12 @@ from domain.errors import DomainError, LeaseLostError
 from domain.ingestions.entities import EngineType, Ingestion
 from domain.ledger.batch_processor import BatchSettings, measure, record_table
 from domain.ledger.entities import ClaimedFile, FileStatus
-from domain.ledger.table_care import is_due
+from domain.ledger.table_care import ask_when_due
 from domain.ports.engine import FileOutcome, OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, SourceUnavailableError, StoredObject
 from domain.ports.streaming import StreamCommit, StreamedFile, StreamHistory, StreamingEngine, StreamOrder
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry, Work
-from domain.ports.unit_of_work import Topic, UnitOfWork, UnitOfWorkFactory
+from domain.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from domain.runs.entities import Run, RunMetrics
 from domain.states import ACTIVE_RUN
 from domain.tenants import Grants
@@ -208,8 +208,7 @@ class _Recording:
             await tx.files.mark_success(batch, loaded, snapshot_id=commit.snapshot_id)
             metrics = dataclasses.replace(measure(taken, loaded), files_discovered=found.new)
             await tx.runs.update_metrics(run.id, metrics)
-            if is_due(snapshots):
-                await tx.outbox.add(Topic.TABLE, ingestion.id)
+            await ask_when_due(tx, ingestion.id, snapshots)
         return metrics
 
     def _batch_id(self, epoch: int) -> UUID:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from uuid import UUID
 
 from domain.ingestions.entities import EngineType, IngestionStatus
 from domain.ports.engine import Engine
-from domain.ports.unit_of_work import Subject, UnitOfWorkFactory
+from domain.ports.unit_of_work import Subject, Topic, UnitOfWork, UnitOfWorkFactory
 
 log = logging.getLogger(__name__)
 
@@ -15,9 +16,18 @@ TENDED_EVERY_SNAPSHOTS = 50
 """A commit's time grows with the table's history."""
 
 
-def is_due(snapshots: int | None) -> bool:
-    """Whether a table that has come to so many snapshots is to be tended."""
-    return snapshots is not None and snapshots > 0 and snapshots % TENDED_EVERY_SNAPSHOTS == 0
+def is_due(before: int | None, snapshots: int) -> bool:
+    """Whether a table is to be tended that has come to so many snapshots, from those `before` that were seen last (None: never).
+
+    It has come to a multiple, or past one: fences, merges and removals add snapshots that nobody looks at.
+    """
+    return snapshots // TENDED_EVERY_SNAPSHOTS > (snapshots - 1 if before is None else before) // TENDED_EVERY_SNAPSHOTS
+
+
+async def ask_when_due(tx: UnitOfWork, ingestion_id: UUID, snapshots: int) -> None:
+    """Have the table tended if it is time, now that it has so many snapshots. Holds the ingestion's row."""
+    if is_due(await tx.ingestions.see_snapshots(ingestion_id, snapshots), snapshots):
+        await tx.outbox.add(Topic.TABLE, ingestion_id)
 
 
 class TableCareService:

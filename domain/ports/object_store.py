@@ -94,10 +94,11 @@ class ObjectStores(Protocol):
     """Opens sources, and the queues that tell of them, with the same credentials."""
 
     def open(self, source: Source, grants: Grants) -> ObjectStore:
-        """The store behind a source.
+        """The store behind a source. Asks nothing of it, and does not block.
 
-        Raises `ValidationError` naming the field when the path is malformed or outside what the tenant was granted, or
-        the credential is unknown or not granted; `UnsupportedError` for a source type that does not work yet.
+        Raises `ValidationError` naming the field when the path is malformed, or nothing of its kind was granted to the tenant, or
+        the credential is unknown or not granted; `UnsupportedError` for a source type that does not work yet. Where a local
+        path really leads takes a look: each of the store's methods raises `ValidationError` when that is outside what was granted.
         """
         ...
 

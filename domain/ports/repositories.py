@@ -85,6 +85,10 @@ class IngestionRepository(Protocol):
 
     async def get_table(self, id: UUID) -> UUID | None: ...
 
+    async def see_snapshots(self, id: UUID, snapshots: int) -> int | None:
+        """Remember how many snapshots the ingestion's table has now; how many it had when that was remembered last."""
+        ...
+
     async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
         """Store what is to be done before anything more is loaded, in place of a reset that is not done yet.
 
@@ -165,6 +169,10 @@ class Discovered:
     changed: int = 0
 
 
+FILES_AT_ONCE = 10_000
+"""Files that one statement changes, so that it takes a second or so, whatever the size of the ledger."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileSelection:
     """Files that somebody points at: those with `ids`, or else those of an ingestion that pass a filter."""
@@ -177,7 +185,9 @@ class FileSelection:
 class ProcessedFileRepository(Protocol):
     """The ledger. Everything here is set-based: as many statements per call, whatever the number of files.
 
-    Of the versions of a path, methods mean the current one unless they speak of earlier ones.
+    Of the versions of a path, methods mean the current one unless they speak of earlier ones. Those that change files of which there may
+    be any number do a step of it: of the files after the one with id `after`, by id, at most `limit`; they return the ids of the
+    changed ones, by id, and none only when no more are left (see `domain.ledger.stepwise`).
     """
 
     async def record_discovered(
@@ -191,8 +201,10 @@ class ProcessedFileRepository(Protocol):
         """
         ...
 
-    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
-        """FAILED -> PENDING for files whose next try is due (the database's clock) and whose retries are not used up; how many."""
+    async def requeue_due_failures(
+        self, ingestion_id: UUID, *, max_retries: int, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        """FAILED -> PENDING for files whose next try is due (the database's clock) and whose retries are not used up: a step."""
         ...
 
     async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
@@ -203,20 +215,22 @@ class ProcessedFileRepository(Protocol):
         """How many files are PENDING (and assigned to that run, if given), counting no further than `at_most`."""
         ...
 
-    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
-        """Make the files that one run had before it and that are not loaded PENDING, and assign them to another run; how many.
+    async def assign_unloaded(
+        self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        """Make the files that one run had before it and that are not loaded PENDING, and assign them to another run: a step.
 
         These are its FAILED files, whatever their retries, those that it claimed and released, and those that it had not come to: that
         were known when it ended, and are PENDING. Files that another run has in hand stay where they are.
         """
         ...
 
-    async def requeue(self, selection: FileSelection) -> int:
-        """FAILED | SKIPPED -> PENDING, as a person asks: whatever their retries, and at once; how many."""
+    async def requeue(self, selection: FileSelection, *, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        """FAILED | SKIPPED -> PENDING, as a person asks: whatever their retries, and at once; a step."""
         ...
 
-    async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        """PENDING | HELD | FAILED -> SKIPPED with the reason, as a person asks; how many."""
+    async def skip(self, selection: FileSelection, *, reason: str, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        """PENDING | HELD | FAILED -> SKIPPED with the reason, as a person asks: a step."""
         ...
 
     async def claim(
@@ -306,8 +320,10 @@ class ProcessedFileRepository(Protocol):
         """PROCESSING -> HELD for the schema change that each file waits for (by the file's id), and an attempt each."""
         ...
 
-    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
-        """HELD -> PENDING; `outdated`: only those that were held before the newest schema version; how many."""
+    async def release_held(
+        self, ingestion_id: UUID, *, outdated: bool = False, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        """HELD -> PENDING: a step. `outdated`: only those held before the newest schema version, or for a change that is decided."""
         ...
 
     async def release(self, batch: Batch) -> int:

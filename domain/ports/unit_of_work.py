@@ -54,6 +54,13 @@ class IdempotencyKeys(Protocol):
         """
         ...
 
+    async def take_over(self, operation: str, key: str, from_subject: UUID, subject_id: UUID) -> bool:
+        """Have the key, as if it were new, stand for `subject_id`; False when it does not stand for `from_subject` (any more).
+
+        Waits for a concurrent transaction that takes the same key over.
+        """
+        ...
+
 
 class UnitOfWork(Protocol):
     """Bound to one tenant: no repository of it sees or touches another tenant's rows."""
@@ -111,7 +118,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """`attempts` counts the tries since the subject was last added, this one too; `revision` tells this adding from later ones."""
+    """`attempts` counts the tries that have failed since the subject was last added; `revision` tells this adding from later ones."""
 
     id: int
     topic: Topic
@@ -179,11 +186,15 @@ class Directory(Protocol):
         ...
 
     async def lost_runs(self, limit: int) -> Sequence[Subject]:
-        """Runs that have begun, and whose lease has expired on the database's clock."""
+        """Runs that have begun, and whose lease has expired on the database's clock; the longest expired first."""
+        ...
+
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        """Have the run, if it is lost, be lost again `seconds` from now: until then the others have their turn."""
         ...
 
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
-        """CLAIMED batches whose lease has expired on the database's clock."""
+        """CLAIMED batches whose lease has expired on the database's clock; the longest expired first."""
         ...
 
     async def take_outbox(self, limit: int, *, topic: Topic | None = None, visible_after_seconds: float) -> Sequence[OutboxEntry]:
@@ -195,7 +206,10 @@ class Directory(Protocol):
         ...
 
     async def postpone_outbox(self, entry: OutboxEntry, *, seconds: float, error: str | None) -> None:
-        """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken."""
+        """Have the entry due again `seconds` from now, unless its subject has been added again since it was taken.
+
+        With an `error` a try has failed, and is counted.
+        """
         ...
 
     async def compact_file_counts(self, limit: int) -> int:
@@ -208,4 +222,8 @@ class Directory(Protocol):
 
     async def forget_deliveries(self, *, older_than_seconds: float, limit: int) -> int:
         """Delete deliveries to webhooks that ended longer ago, at most `limit`; how many."""
+        ...
+
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        """Delete idempotency keys that are older, at most `limit`; how many."""
         ...

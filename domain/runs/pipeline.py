@@ -12,7 +12,9 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from uuid import UUID
 
 from domain.clock import Clock
 from domain.errors import ConflictError, DomainError, LeaseLostError, NotFoundError
@@ -21,6 +23,7 @@ from domain.ingestions.refresh import RefreshService
 from domain.ingestions.resets import ResetService
 from domain.ledger.batch_processor import BatchFileProcessor
 from domain.ledger.discovery import FileDiscoveryService
+from domain.ledger.stepwise import stepwise
 from domain.ledger.stream_processor import StreamProcessor
 from domain.log_fields import binding
 from domain.notifications.announcing import announce
@@ -38,11 +41,19 @@ COUNT_AT_MOST = 1_000_000
 """Beyond this many waiting files a run's progress is measured against this many."""
 
 
+class Cut(Enum):
+    """Why a run ended before its time; it is retried by itself."""
+
+    LOST = "its worker was not heard of any more"
+    STOPPED = "its worker was asked to stop"
+
+
 @dataclass(frozen=True, slots=True)
 class PipelineSettings:
-    """`failures_until_error` runs that fail one after the other put the ingestion into ERROR. A run whose worker was lost is retried
+    """`failures_until_error` runs that fail one after the other put the ingestion into ERROR.
 
-    by itself, and that retry too, up to `lost_retries` times: what kills its worker each time is not to kill them for ever.
+    A run whose worker was lost is retried by itself, and that retry too, until it has `lost_retries` behind it: what kills its worker each
+    time is not to kill them for ever.
     """
 
     lease_seconds: float = 30.0
@@ -148,7 +159,7 @@ class RunPipeline:
                 return await self._end(run, RunStatus.CANCELLED, None)
             return None
         except asyncio.CancelledError:
-            await asyncio.shield(self.stop(run, "the server was stopped while the run was under way"))
+            await asyncio.shield(self.stop(run, "the server was stopped while the run was under way", cut=Cut.STOPPED))
             raise
 
     async def _work(self, run: Run, ingestion: Ingestion, grants: Grants, stages: Stages) -> str | None:
@@ -217,27 +228,47 @@ class RunPipeline:
         """Requeue failures whose retry is due, and count what waits; and say which of the paths are done.
 
         A run that does not list is assigned what the run that it retries has left unloaded, and nothing else waits for it. Files that
-        were held are looked at again when the table has got other columns since, and all of them when nobody is to be asked any more.
+        were held are looked at again when the table has got other columns since or their change is decided, and all of them when nobody
+        is to be asked any more. Files are changed a few at a time: what a worker that was lost has changed is as good as before.
         First the batches that earlier runs have left are settled, for their files are neither loaded nor waiting. Raises
         `TableUnavailableError` when the table cannot say which.
         """
         # Somebody else may be settling them: then what comes of their files is for the next run.
         with contextlib.suppress(LeaseLostError):
             await self._processor.settle_abandoned(ingestion)
+        await self._make_wait(run, ingestion)
         async with self._unit_of_work(run.tenant_id) as tx:
             done = await tx.files.get_processed_file_paths(ingestion.id, paths) if paths else set()
-            if run.lists:
-                await tx.files.requeue_due_failures(ingestion.id, max_retries=ingestion.policies.max_file_retries)
-                asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
-                await tx.files.release_held(ingestion.id, outdated=asks)
-            elif run.retry_of_id is not None:
-                await tx.files.assign_unloaded(ingestion.id, of_run=run.retry_of_id, to_run=run.id)
             limit = min(COUNT_AT_MOST, ingestion.policies.max_files_per_run or COUNT_AT_MOST)
             waiting = await tx.files.count_pending(ingestion.id, at_most=limit, assigned_to=None if run.lists else run.id)
             await tx.runs.update_metrics(run.id, RunMetrics(), files_total=waiting)
         reached(Step.DISCOVERED)
         log.info("run %s: %d files wait", run.id, waiting)
         return FileState(waiting, frozenset(done))
+
+    async def _make_wait(self, run: Run, ingestion: Ingestion) -> None:
+        async def requeue(*, after: int, limit: int) -> Sequence[int]:
+            retries = ingestion.policies.max_file_retries
+            async with self._unit_of_work(run.tenant_id) as tx:
+                return await tx.files.requeue_due_failures(ingestion.id, max_retries=retries, after=after, limit=limit)
+
+        async def release(*, after: int, limit: int) -> Sequence[int]:
+            asks = ingestion.policies.schema_evolution is SchemaEvolution.REQUIRE_APPROVAL
+            async with self._unit_of_work(run.tenant_id) as tx:
+                return await tx.files.release_held(ingestion.id, outdated=asks, after=after, limit=limit)
+
+        async def assign(of_run: UUID, *, after: int, limit: int) -> Sequence[int]:
+            async with self._unit_of_work(run.tenant_id) as tx:
+                # Or another run has them assigned by now, for this one was lost.
+                if not await tx.runs.hold_running(run.id):
+                    raise LeaseLostError(f"run {run.id}")
+                return await tx.files.assign_unloaded(ingestion.id, of_run=of_run, to_run=run.id, after=after, limit=limit)
+
+        if run.lists:
+            await stepwise(requeue)
+            await stepwise(release)
+        elif run.retry_of_id is not None:
+            await stepwise(functools.partial(assign, run.retry_of_id))
 
     @stage
     async def process(self, run: Run, ingestion: Ingestion, grants: Grants) -> RunMetrics:
@@ -261,25 +292,26 @@ class RunPipeline:
         return await self._end(run, status, message)
 
     @stage
-    async def fail(self, run: Run, message: str, *, lost: bool = False) -> Run | None:
-        """-> FAILED with the message; None when the run has ended already. It is retried by itself when its worker was lost."""
+    async def fail(self, run: Run, message: str, *, cut: Cut | None = None) -> Run | None:
+        """-> FAILED with the message; None when the run has ended already. It is retried by itself when it was cut."""
         try:
-            return await self._end(run, RunStatus.FAILED, message, lost=lost)
+            return await self._end(run, RunStatus.FAILED, message, cut=cut)
         except (ConflictError, NotFoundError):
             return None
 
     @stage
-    async def stop(self, run: Run, message: str, *, lost: bool = False) -> Run | None:
+    async def stop(self, run: Run, message: str, *, cut: Cut | None = None) -> Run | None:
         """-> CANCELLED when that was asked for, else as `fail` does."""
         try:
-            return await self._end(run, RunStatus.CANCELLED, None, lost=lost)
+            return await self._end(run, RunStatus.CANCELLED, None, cut=cut)
         except (ConflictError, NotFoundError):
-            return await self.fail(run, message, lost=lost)
+            return await self.fail(run, message, cut=cut)
 
     async def recover_lost(self, limit: int = 100) -> int:
         """Settle the batches and end the runs whose workers are silent, and retry those runs; how many of both.
 
-        What cannot be settled now does not keep the others waiting: its turn comes again.
+        What cannot be settled now does not keep the others waiting, however many: its turn comes again when another lease has expired.
+        A worker that comes back in that time has its run still, and goes on with it.
         """
         recovered = 0
         for subject in await self._directory.lost_batches(limit):
@@ -296,7 +328,14 @@ class RunPipeline:
                     recovered += self._counted(Recovered.RUN, await self._end_lost(subject))
                 except Exception:
                     log.exception("run %s cannot be ended yet", subject.id)
+                    await self._postpone(subject)
         return recovered
+
+    async def _postpone(self, lost: Subject) -> None:
+        try:
+            await self._directory.postpone_lost_run(lost, seconds=self._settings.lease_seconds)
+        except Exception:
+            log.exception("run %s stays among the first to be ended", lost.id)
 
     def _counted(self, what: Recovered, done: bool) -> bool:
         if done:
@@ -311,7 +350,7 @@ class RunPipeline:
             return False
         if ingestion is not None and ingestion.execution.mode is ExecutionMode.STREAMING:
             await self._record_streamed(run, ingestion)
-        return await self.stop(run, "the worker was lost; another run loads what it has left", lost=True) is not None
+        return await self.stop(run, "the worker was lost; another run loads what it has left", cut=Cut.LOST) is not None
 
     async def _record_streamed(self, run: Run, ingestion: Ingestion) -> None:
         """What the lost worker's stream has committed, as far as it can be told now: the next run tells the rest."""
@@ -323,7 +362,7 @@ class RunPipeline:
         except (DomainError, LeaseLostError) as error:
             log.warning("what the stream of run %s has committed is not recorded yet: %s", run.id, error)
 
-    async def _end(self, run: Run, status: RunStatus, message: str | None, *, lost: bool = False) -> Run:
+    async def _end(self, run: Run, status: RunStatus, message: str | None, *, cut: Cut | None = None) -> Run:
         async with self._unit_of_work(run.tenant_id) as tx:
             now = self._clock.now()
             # The ingestion's row before the run's, as whoever queues a run takes them: else the two could wait for each other.
@@ -333,15 +372,16 @@ class RunPipeline:
             if ingestion is not None:
                 if event := run_ended(ingestion, ended, at=now):
                     await announce(tx, event)
-                failures = _failures_in_a_row(ingestion, status)
+                # That a server is stopped says nothing about its runs.
+                failures = ingestion.consecutive_failures if cut is Cut.STOPPED else _failures_in_a_row(ingestion, status)
                 await tx.ingestions.update_last_run(ingestion.id, ended.id, now, consecutive_failures=failures)
                 if failures >= self._settings.failures_until_error and ingestion.status is IngestionStatus.ACTIVE:
                     await tx.ingestions.update_status(ingestion.id, IngestionStatus.ERROR, next_due_at=None)
                     await tx.outbox.add(Topic.INGESTION, ingestion.id)
                     await announce(tx, ingestion_failed(ingestion, ended, failures=failures, at=now))
-                elif lost and status is RunStatus.FAILED:
-                    await self._retry_lost(tx, ingestion, ended)
-            if lost:
+                elif cut and status is RunStatus.FAILED:
+                    await self._retry_cut(tx, ingestion, ended, cut)
+            if cut:
                 # An orchestrator may still hold what executed it.
                 await tx.outbox.add(Topic.RUN, run.id)
         reached(Step.ENDED)
@@ -349,13 +389,14 @@ class RunPipeline:
         self._telemetry.ended(ended)
         return ended
 
-    async def _retry_lost(self, tx: UnitOfWork, ingestion: Ingestion, lost: Run) -> None:
+    async def _retry_cut(self, tx: UnitOfWork, ingestion: Ingestion, run: Run, cut: Cut) -> None:
         """Unless nobody wants it run any more, or it has lost too many workers. A refresh that did not come to its listing begins again."""
-        if ingestion.status not in (IngestionStatus.DRAFT, IngestionStatus.ACTIVE) or lost.retry_count >= self._settings.lost_retries:
+        given_up = cut is Cut.LOST and run.retry_count >= self._settings.lost_retries
+        if given_up or ingestion.status not in (IngestionStatus.DRAFT, IngestionStatus.ACTIVE):
             return
-        retry = retry_of(lost, at=self._clock.now())
-        if lost.refresh is not None and retry.lists:
-            retry = dataclasses.replace(retry, trigger=lost.trigger, refresh=lost.refresh)
+        retry = retry_of(run, at=self._clock.now())
+        if run.refresh is not None and retry.lists:
+            retry = dataclasses.replace(retry, trigger=run.trigger, refresh=run.refresh)
         if ingestion.execution.mode is ExecutionMode.STREAMING:
             # A stream takes whatever has landed, so that has to be listed.
             retry = dataclasses.replace(retry, lists=True)

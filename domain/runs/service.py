@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from domain.clock import Clock
 from domain.errors import ConflictError, ConflictReason, NotFoundError
+from domain.idempotency import first_result
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ingestions.inputs import IdempotencyKey, InputModel
 from domain.ingestions.schedules import next_due
-from domain.ingestions.service import fingerprint
 from domain.ingestions.streaming import refuse_streaming
 from domain.log_fields import binding
 from domain.ports.telemetry import NO_TELEMETRY, Telemetry
@@ -22,6 +22,9 @@ from domain.states import RETRYABLE_RUN, RUNNABLE
 from domain.tenants import Principal
 
 log = logging.getLogger(__name__)
+
+REFIRE_SECONDS = 60.0
+"""After how long a schedule that could not be fired is tried again."""
 
 
 class RunRequest(InputModel):
@@ -44,10 +47,8 @@ class RunService:
         """Queue a MANUAL run. Raises `NotFoundError`, `ConflictError` (WRONG_STATE, RUN_ACTIVE, IDEMPOTENCY_KEY_REUSED)."""
         async with self._unit_of_work(principal.tenant.id) as tx:
             run = new_run(principal.tenant.id, request.ingestion_id, RunTrigger.MANUAL, at=self._clock.now())
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("runIngestion", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return _found(await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "runIngestion", request, run.id, tx.runs.get_by_id):
+                return earlier
             await require_runnable(tx, request.ingestion_id)
             await tx.audit.record(principal, "runIngestion", "Run", run.id)
             return await queue(tx, run)
@@ -65,10 +66,8 @@ class RunService:
             if original is None:
                 raise NotFoundError("run")
             run = retry_of(original, at=self._clock.now())
-            if request.idempotency_key is not None:
-                earlier = await tx.idempotency_keys.claim("retryRun", request.idempotency_key, fingerprint(request), run.id)
-                if earlier is not None:
-                    return _found(await tx.runs.get_by_id(earlier))
+            if earlier := await first_result(tx, "retryRun", request, run.id, tx.runs.get_by_id):
+                return earlier
             ingestion = await require_runnable(tx, original.ingestion_id)
             refuse_streaming(ingestion, "a run cannot be retried, and another one goes on where it ended,")
             if original.status not in RETRYABLE_RUN:
@@ -146,7 +145,8 @@ class RunService:
         """Queue a SCHEDULED run for each ingestion whose schedule has fired, and set its next firing; how many were queued.
 
         A firing is unique per (ingestion, due time). Firings missed while nobody looked become one run. A firing that
-        meets an active run is passed over: the next listing finds the same files.
+        meets an active run is passed over: the next listing finds the same files. One that fails is due again `REFIRE_SECONDS` later,
+        so that those which keep failing keep no others waiting, however many they are.
         """
         now = self._clock.now()
         queued = 0
@@ -155,9 +155,18 @@ class RunService:
                 try:
                     queued += await self._fire(ingestion, now)
                 except Exception:
-                    # One that cannot be fired does not keep the others waiting.
                     log.exception("schedule of ingestion %s could not be fired", ingestion.id)
+                    await self._postpone(ingestion, now)
         return queued
+
+    async def _postpone(self, seen: Ingestion, now: datetime) -> None:
+        try:
+            async with self._unit_of_work(seen.tenant_id) as tx:
+                present = await tx.ingestions.get_by_id(seen.id, for_update=True)
+                if present is not None and present.next_due_at == seen.next_due_at:
+                    await tx.ingestions.set_next_due(seen.id, now + timedelta(seconds=REFIRE_SECONDS))
+        except Exception:
+            log.exception("schedule of ingestion %s stays among the first to be fired", seen.id)
 
     async def _fire(self, seen: Ingestion, now: datetime) -> bool:
         async with self._unit_of_work(seen.tenant_id) as tx:

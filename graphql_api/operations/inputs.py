@@ -9,6 +9,7 @@ from typing import Any
 import strawberry
 from strawberry.scalars import JSON
 
+from domain.idempotency import KEYS_KEPT_SECONDS
 from domain.ingestions.entities import (
     BadRowPolicy,
     ChangedFilePolicy,
@@ -26,6 +27,7 @@ from graphql_api.types.filters import ProcessedFileFilter
 from graphql_api.types.scalars import BigInt
 
 _ABSENT: Any = strawberry.UNSET
+_KEYS_KEPT_DAYS = round(KEYS_KEPT_SECONDS / 86_400)
 
 
 def given(input: object) -> dict[str, Any]:
@@ -131,7 +133,9 @@ class CreateIngestionInput:
     policies: PoliciesInput | None = _optional("What happens in the cases that differ.")
     execution: ExecutionInput | None = _optional("What does the work.")
     activate: bool = strawberry.field(default=False, description="Activate it at once.")
-    idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's result.")
+    idempotency_key: str | None = _optional(
+        f"A repeated request with the same key gives the first one's result for {_KEYS_KEPT_DAYS} days."
+    )
 
 
 @strawberry.input(description="Changes to an ingestion. What is absent stays; null clears what can be cleared.")
@@ -153,7 +157,7 @@ class UpdateIngestionInput:
 @strawberry.input(description="A run to make.")
 class RunIngestionInput:
     ingestion_id: strawberry.ID = strawberry.field(description="The ingestion.")
-    idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's run.")
+    idempotency_key: str | None = _optional(f"A repeated request with the same key gives the first one's run for {_KEYS_KEPT_DAYS} days.")
 
 
 @strawberry.input(description="Files to look at.")
@@ -174,7 +178,7 @@ class EstimateCostInput:
 @strawberry.input(description="A run to try again.")
 class RetryRunInput:
     run_id: strawberry.ID = strawberry.field(description="The run that left files unloaded.")
-    idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's run.")
+    idempotency_key: str | None = _optional(f"A repeated request with the same key gives the first one's run for {_KEYS_KEPT_DAYS} days.")
 
 
 @strawberry.input(description="A table to load anew.")
@@ -184,7 +188,7 @@ class RefreshIngestionInput:
     confirm: bool = strawberry.field(default=False, description="That dropping the table is meant.")
     dry_run: bool = strawberry.field(default=False, description="Only say what would be done.")
     auto_run: bool = strawberry.field(default=True, description="Load at once; else the next run does.")
-    idempotency_key: str | None = _optional("A repeated request with the same key gives the first one's run.")
+    idempotency_key: str | None = _optional(f"A repeated request with the same key gives the first one's run for {_KEYS_KEPT_DAYS} days.")
 
 
 @strawberry.input(description="An ingestion to delete.")

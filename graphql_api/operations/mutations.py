@@ -208,11 +208,11 @@ class Mutation(AccessMutations, WebhookMutations):
     @staticmethod
     async def retry_files(info: Info, input: Annotated[RetryFilesInput, strawberry.argument(description="The files.")]) -> FilesChanged:
         files = info.context.services.files(info.context.principal.tenant.id)
-        return FilesChanged(count=BigInt(await files.retry_files(info.context.principal, selection(input))))
+        return FilesChanged.of(await files.retry_files(info.context.principal, selection(input)))
 
     @guarded(SkipFilesResult, role=Role.OPERATOR, cost=WRITES, description="Have PENDING, HELD and FAILED files left out.")
     @staticmethod
     async def skip_files(info: Info, input: Annotated[SkipFilesInput, strawberry.argument(description="The files.")]) -> FilesChanged:
         request = SkipRequest.parse({"reason": input.reason} if input.reason else {})
         files = info.context.services.files(info.context.principal.tenant.id)
-        return FilesChanged(count=BigInt(await files.skip_files(info.context.principal, selection(input), reason=request.reason)))
+        return FilesChanged.of(await files.skip_files(info.context.principal, selection(input), reason=request.reason))

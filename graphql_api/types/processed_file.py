@@ -12,6 +12,7 @@ from domain import relations
 from domain.ingestions import entities as ingestion_entities
 from domain.ledger import entities
 from domain.ledger.entities import FileStatus
+from domain.ledger.stepwise import MOST_AT_ONCE, Changed
 from domain.runs import entities as run_entities
 from graphql_api.context import Info
 from graphql_api.limits.cost_directive import COUNTED
@@ -143,3 +144,10 @@ class FilesCleared:
 @strawberry.type(description="Files whose status was changed.")
 class FilesChanged:
     count: BigInt = strawberry.field(description="How many; files in a status that does not allow it are not among them.")
+    more: bool = strawberry.field(
+        description=f"Whether there may be others: {MOST_AT_ONCE:,} are changed at once. The same mutation, asked again, goes on with them."
+    )
+
+    @classmethod
+    def of(cls, changed: Changed) -> FilesChanged:
+        return cls(count=BigInt(changed.files), more=changed.more)

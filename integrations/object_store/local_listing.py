@@ -54,7 +54,10 @@ class _Folder(NamedTuple):
 
 
 class LocalListing:
-    """One walk through a folder. Memory holds one chunk and the names of folders still to be visited, never of files."""
+    """One walk through a folder. Memory holds one chunk and the names of folders still to be visited, never of files.
+
+    Everything here blocks.
+    """
 
     def __init__(self, folder: str, roots: AllowedRoots) -> None:
         self._top = folder

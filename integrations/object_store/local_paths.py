@@ -8,13 +8,14 @@ from collections.abc import Iterable
 
 from domain.errors import ValidationError
 from domain.ingestions.entities import Source
+from domain.tenants import Grants
 
 _MAX_PATH_CHARACTERS = 4_096
 _UNDECODABLE_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 class AllowedRoots:
-    """The real paths of the granted folders."""
+    """The real paths of the granted folders. Everything here blocks, for as long as a mount does not answer."""
 
     def __init__(self, roots: Iterable[str]) -> None:
         self.paths = tuple(os.path.realpath(root) for root in roots)
@@ -28,25 +29,32 @@ class AllowedRoots:
         real = os.path.realpath(path, strict=True)
         return real if self.contain(real) else None
 
+    def admit(self, folder: str) -> None:
+        """Raise `ValidationError` when a source's folder leads out of the roots."""
+        if not self.contain(os.path.realpath(folder)):
+            raise _refused(f"{folder} is outside the local folders granted to this tenant ({', '.join(self.paths)})")
+
 
 def is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder if folder.endswith("/") else folder + "/")
 
 
-def source_folder(source: Source, roots: AllowedRoots) -> str:
-    """The source's folder without a trailing slash, or `ValidationError` when it is malformed or outside the roots.
+def source_folder(source: Source, grants: Grants) -> str:
+    """The source's folder without a trailing slash, or `ValidationError` when it is malformed or none is granted.
 
-    `..` is refused rather than resolved: after a symlink it would mean something else than it seems to.
+    Nothing is asked of the disk: where the path really leads, `AllowedRoots` tell. `..` is refused rather than resolved: after a
+    symlink it would mean something else than it seems to.
     """
-    path = source.path
-    problem = _problem_with(path)
-    if problem is None and not roots.paths:
+    problem = _problem_with(source.path)
+    if problem is None and not grants.local_roots:
         problem = "no local folder has been granted to this tenant"
-    if problem is None and not roots.contain(os.path.realpath(path)):
-        problem = f"{path} is outside the local folders granted to this tenant ({', '.join(roots.paths)})"
     if problem is not None:
-        raise ValidationError.of("source", "path", message=problem)
-    return path.rstrip("/") or "/"
+        raise _refused(problem)
+    return source.path.rstrip("/") or "/"
+
+
+def _refused(problem: str) -> ValidationError:
+    return ValidationError.of("source", "path", message=problem)
 
 
 def _problem_with(path: str) -> str | None:

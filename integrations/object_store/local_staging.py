@@ -22,11 +22,17 @@ _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 
 
 class LocalFiles:
-    """Looks at files below one folder by their listed paths; remembers resolved parent folders for as long as it lives."""
+    """Looks at files below one folder by their listed paths; remembers resolved parent folders for as long as it lives.
 
-    def __init__(self, folder: str, roots: AllowedRoots) -> None:
+    `staged` says when each staged file's inode last changed, in nanoseconds, by path. The system moves that time for whatever is
+    done to content or name, and nobody can set it back: so a file that was away for a moment, while a reader found another
+    in its place, is known by it.
+    """
+
+    def __init__(self, folder: str, roots: AllowedRoots, staged: dict[str, int]) -> None:
         self._folder = folder
         self._roots = roots
+        self._staged = staged
         self._real_parents: dict[str, str] = {}
 
     def stat(self, path: str) -> StoredObject | None:
@@ -58,6 +64,7 @@ class LocalFiles:
             return StagedObject(stored, None, "the file's folder may not be entered: permission denied")
         except OSError as error:
             return StagedObject(stored, None, f"the file cannot be reached: {error.strerror}", transient=True)
+        self._staged.setdefault(stored.path, status.st_ctime_ns)
         folder, _, name = real.rpartition("/")
         try:
             if _SAFE_NAME.fullmatch(name):
@@ -73,7 +80,8 @@ class LocalFiles:
             _, status = self._look(stored.path)
         except OSError:
             return False
-        return fingerprint(status) == stored.etag
+        untouched = self._staged.get(stored.path, status.st_ctime_ns) == status.st_ctime_ns
+        return untouched and fingerprint(status) == stored.etag
 
     def _look(self, path: str) -> tuple[str, os.stat_result]:
         """The real path and status of the regular file at a listed path. Raises `OSError`, as for a missing file when the path

@@ -14,7 +14,7 @@ from domain.ports.object_store import ObjectStore
 from domain.tenants import Grants
 from integrations.object_store.credentials import DEFAULT_CREDENTIAL, S3Credential
 from integrations.object_store.local import LocalObjectStore
-from integrations.object_store.local_paths import AllowedRoots, source_folder
+from integrations.object_store.local_paths import source_folder
 from integrations.object_store.s3 import S3ObjectStore
 from integrations.object_store.s3_account import S3Account
 from integrations.object_store.s3_location import s3_location
@@ -38,6 +38,8 @@ class ConfiguredObjectStores:
         self._queues: dict[S3Account, SqsClients] = {}
         self._lock = threading.Lock()
         self._lookups = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="object-store-lookup")
+        # Of their own: a mount that does not answer keeps those busy that look at it, and no other.
+        self._folders = ThreadPoolExecutor(_LOOKUP_THREADS, thread_name_prefix="local-folder")
         self._downloads = ThreadPoolExecutor(STAGING_THREADS, thread_name_prefix="object-store-download")
 
     def open(self, source: Source, grants: Grants) -> ObjectStore:
@@ -73,8 +75,8 @@ class ConfiguredObjectStores:
 
     def close(self) -> None:
         """Take no more work, and do not wait for what is under way."""
-        self._lookups.shutdown(wait=False, cancel_futures=True)
-        self._downloads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._lookups, self._folders, self._downloads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def aclose(self) -> None:
         for clients in self._queues.values():
@@ -84,8 +86,7 @@ class ConfiguredObjectStores:
     def _local(self, source: Source, grants: Grants) -> ObjectStore:
         if source.credential is not None:
             raise ValidationError.of("source", "credential", message="a local folder takes no credential")
-        roots = AllowedRoots(grants.local_roots)
-        return LocalObjectStore(source_folder(source, roots), roots, self._lookups)
+        return LocalObjectStore(source_folder(source, grants), grants.local_roots, self._folders)
 
     def _account(self, name: str | None, grants: Grants) -> S3Account:
         """The account behind a credential's name. An unknown name and one not granted get the same answer.

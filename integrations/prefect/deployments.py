@@ -10,6 +10,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 
 from domain.ingestions.entities import ClusterSize, Ingestion, IngestionStatus
+from domain.ports.unit_of_work import Subject
 
 FLOW_NAME = "run-ingestion"
 
@@ -77,12 +78,10 @@ class Deployment:
         return [{"schedule": CronSchedule(cron=cron, timezone=timezone), "active": self.active, "slug": _SLUG}]
 
 
-def tenant_of(response: DeploymentResponse) -> UUID | None:
-    """Whose it is, by its tag; None when it is not one of ours."""
-    for tag in response.tags:
-        if tag.startswith(_TENANT_TAG):
-            try:
-                return UUID(tag.removeprefix(_TENANT_TAG))
-            except ValueError:
-                return None
-    return None
+def ingestion_of(response: DeploymentResponse) -> Subject | None:
+    """The ingestion that it was made for, by tag and name; None when it is not one of ours, but one that somebody has copied, say."""
+    tenant = next((tag.removeprefix(_TENANT_TAG) for tag in response.tags if tag.startswith(_TENANT_TAG)), "")
+    try:
+        return Subject(UUID(tenant), UUID(response.name))
+    except ValueError:
+        return None

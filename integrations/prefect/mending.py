@@ -18,6 +18,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
 from domain.clock import Clock
@@ -25,7 +26,7 @@ from domain.errors import UnavailableError
 from domain.ports.unit_of_work import Directory, Subject, UnitOfWorkFactory
 from domain.runs.entities import Run
 from domain.states import ACTIVE_RUN
-from integrations.prefect.deployments import FLOW_NAME, Deployment, tenant_of
+from integrations.prefect.deployments import FLOW_NAME, Deployment, ingestion_of
 from integrations.prefect.states import BEGUN_WITHIN_SECONDS, is_stuck, state_of
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _PAGE = 200
 _RUNS_AT_ONCE = 500
+_BEGUN_AT_MOST = 10_000
+"""Flow runs, those that should have started first: what is left of them by their workers is the oldest."""
 _BEGUN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 T = TypeVar("T")
@@ -75,10 +78,9 @@ class Mending:
                     await self._try(f"the deployment of ingestion {ingestion.id}", self._service.reconcile_ingestion(subject))
             after = page[-1].id
         for response in present.values():
-            tenant_id = tenant_of(response)
+            orphan = ingestion_of(response)
             # One of another installation's, which shares the server, is not ours to remove.
-            if tenant_id is not None and await self._directory.tenant(tenant_id) is not None:
-                orphan = Subject(tenant_id, UUID(response.name))
+            if orphan is not None and await self._directory.tenant(orphan.tenant_id) is not None:
                 await self._try(f"the deployment of ingestion {response.name}", self._service.reconcile_ingestion(orphan))
 
     async def _flow_run(self, flow_run: FlowRun) -> None:
@@ -109,10 +111,23 @@ class Mending:
             offset += _PAGE
 
     async def _begun_flow_runs(self) -> AsyncIterator[FlowRun]:
+        """All are read before the first is given: ending one moves those behind it to the fore, and a page would miss as many."""
         begun = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_BEGUN)))
-        async with self._service.reached() as client:
-            page = await client.read_flow_runs(flow_filter=self._flow, work_pool_filter=self._pool, flow_run_filter=begun, limit=_PAGE)
-        for flow_run in page:
+        found: list[FlowRun] = []
+        while len(found) % _PAGE == 0 and len(found) < _BEGUN_AT_MOST:
+            async with self._service.reached() as client:
+                page = await client.read_flow_runs(
+                    flow_filter=self._flow,
+                    work_pool_filter=self._pool,
+                    flow_run_filter=begun,
+                    sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+                    limit=_PAGE,
+                    offset=len(found),
+                )
+            if not page:
+                break
+            found += page
+        for flow_run in found:
             yield flow_run
 
     async def _try(self, what: str, act: Awaitable[T]) -> None:

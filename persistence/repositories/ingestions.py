@@ -131,6 +131,22 @@ class SqlIngestionRepository:
         )
         return found
 
+    async def see_snapshots(self, id: UUID, snapshots: int) -> int | None:
+        seen = (
+            select(ingestions.c.id, ingestions.c.snapshots_seen)
+            .where(self._scope.owns(ingestions), ingestions.c.id == id)
+            .with_for_update()
+            .cte("seen")
+        )
+        statement = (
+            self._scope.update(ingestions)
+            .where(ingestions.c.id == seen.c.id)
+            .values(snapshots_seen=snapshots, updated_at=ingestions.c.updated_at)
+            .returning(seen.c.snapshots_seen)
+        )
+        before: int | None = await self._scope.connection.scalar(statement)
+        return before
+
     async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
         same_table = case((ingestions.c.generation == generation, ingestions.c.table_uuid), else_=None)
         values = {

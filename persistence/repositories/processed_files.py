@@ -37,13 +37,14 @@ from domain.ingestions.entities import ChangedFilePolicy
 from domain.ledger.entities import Batch, BatchStatus, ClaimedFile, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
-from domain.ports.repositories import Discovered, FileSelection
+from domain.ports.repositories import FILES_AT_ONCE, Discovered, FileSelection
+from domain.schema_changes import SchemaChangeDecision
 from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from persistence.mapping import columns_of
 from persistence.relations import conditions, starts_with
 from persistence.repositories.scope import TenantScope
 from persistence.stats import counts_statement
-from persistence.tables import batches, file_attempts, ingestions, processed_files, runs, schema_versions
+from persistence.tables import batches, file_attempts, ingestions, processed_files, runs, schema_changes, schema_versions
 from persistence.types import Message
 
 _STATUS = processed_files.c.status.type
@@ -100,9 +101,11 @@ class SqlProcessedFileRepository:
         new = sum(inserted) - followed
         return Discovered(new=new, changed=len(inserted) - new)
 
-    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
-        due = self._files(ingestion_id).where(*_due(max_retries))
-        return await self._scope.changed(due.values(status=FileStatus.PENDING, next_retry_at=None))
+    async def requeue_due_failures(
+        self, ingestion_id: UUID, *, max_retries: int, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        due = [processed_files.c.ingestion_id == ingestion_id, *_due(max_retries)]
+        return await self._step(due, after, limit, status=FileStatus.PENDING, next_retry_at=None)
 
     async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
         failed = select(literal(1)).where(
@@ -115,35 +118,44 @@ class SqlProcessedFileRepository:
         waiting = self._pending(ingestion_id, literal(1), assigned_to=assigned_to).limit(at_most).subquery()
         return await self._scope.connection.scalar(select(func.count()).select_from(waiting)) or 0
 
-    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
-        attempted = select(file_attempts.c.file_id).where(self._scope.owns(file_attempts), file_attempts.c.run_id == of_run)
-        ended_at = select(runs.c.ended_at).where(self._scope.owns(runs), runs.c.id == of_run).scalar_subquery()
-        return await self._scope.changed(
-            self._files(ingestion_id)
-            .where(
-                processed_files.c.status.in_((FileStatus.PENDING, FileStatus.FAILED)),
-                or_(
-                    processed_files.c.run_id == of_run,
-                    processed_files.c.id.in_(attempted),
-                    and_(_is(FileStatus.PENDING), processed_files.c.discovered_at <= ended_at),
-                ),
-            )
-            .values(status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
+    async def assign_unloaded(
+        self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        attempted = (
+            select(literal(1))
+            .where(self._scope.owns(file_attempts), file_attempts.c.file_id == processed_files.c.id, file_attempts.c.run_id == of_run)
+            .correlate(processed_files)
+            .exists()
         )
+        ended_at = select(runs.c.ended_at).where(self._scope.owns(runs), runs.c.id == of_run).scalar_subquery()
+        left = [
+            processed_files.c.ingestion_id == ingestion_id,
+            # Each of the two has an index of its own, and a list of both would have none.
+            or_(_is(FileStatus.PENDING), _is(FileStatus.FAILED)),
+            or_(
+                processed_files.c.run_id == of_run,
+                and_(_is(FileStatus.PENDING), processed_files.c.discovered_at <= ended_at),
+                attempted,
+            ),
+        ]
+        return await self._step(left, after, limit, status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
 
-    async def requeue(self, selection: FileSelection) -> int:
-        requeued = self._selected(selection, FileStatus.PENDING).values(status=FileStatus.PENDING, next_retry_at=None)
-        return await self._told(ActivityKind.FILES_RETRIED, requeued)
+    async def requeue(self, selection: FileSelection, *, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        selected = self._selected(selection, FileStatus.PENDING)
+        return await self._step(selected, after, limit, ActivityKind.FILES_RETRIED, status=FileStatus.PENDING, next_retry_at=None)
 
-    async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        values = {
-            "status": FileStatus.SKIPPED,
-            "error_message": reason,
-            "schema_change_id": None,
-            "next_retry_at": None,
-            "processed_at": func.now(),
-        }
-        return await self._told(ActivityKind.FILES_SKIPPED, self._selected(selection, FileStatus.SKIPPED).values(values))
+    async def skip(self, selection: FileSelection, *, reason: str, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        return await self._step(
+            self._selected(selection, FileStatus.SKIPPED),
+            after,
+            limit,
+            ActivityKind.FILES_SKIPPED,
+            status=FileStatus.SKIPPED,
+            error_message=reason,
+            schema_change_id=None,
+            next_retry_at=None,
+            processed_at=func.now(),
+        )
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
@@ -318,16 +330,23 @@ class SqlProcessedFileRepository:
     async def mark_held(self, batch: Batch, outcomes: Sequence[FileOutcome], waiting_for: Mapping[int, UUID]) -> int:
         return await self._mark(batch, FileStatus.HELD, outcomes, waiting_for=waiting_for, next_retry_at=None)
 
-    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
-        released = self._files(ingestion_id).where(_is(FileStatus.HELD)).values(status=FileStatus.PENDING)
+    async def release_held(
+        self, ingestion_id: UUID, *, outdated: bool = False, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        released = [processed_files.c.ingestion_id == ingestion_id, _is(FileStatus.HELD)]
         if outdated:
             newest = (
                 select(func.max(schema_versions.c.created_at))
                 .where(self._scope.owns(schema_versions), schema_versions.c.ingestion_id == ingestion_id)
                 .scalar_subquery()
             )
-            released = released.where(processed_files.c.processed_at < newest)
-        return await self._scope.changed(released)
+            decided = select(schema_changes.c.id).where(
+                self._scope.owns(schema_changes),
+                schema_changes.c.ingestion_id == ingestion_id,
+                schema_changes.c.decision != SchemaChangeDecision.PENDING,
+            )
+            released.append(or_(processed_files.c.processed_at < newest, processed_files.c.schema_change_id.in_(decided)))
+        return await self._step(released, after, limit, status=FileStatus.PENDING)
 
     async def release(self, batch: Batch) -> int:
         statement = self._in_work(batch.id).values(status=FileStatus.PENDING, batch_id=None)
@@ -352,16 +371,10 @@ class SqlProcessedFileRepository:
     async def delete_by_ingestion(self, ingestion_id: UUID, *, path_prefix: str | None = None, limit: int | None = None) -> int:
         chosen = select(processed_files.c.id).where(*self._below(ingestion_id, path_prefix)).limit(limit)
         statement = self._scope.delete(processed_files).where(processed_files.c.id.in_(chosen))
-        return await self._told(ActivityKind.FILES_FORGOTTEN, statement)
-
-    async def _told(self, kind: ActivityKind, statement: Any) -> int:
-        """Run an UPDATE or DELETE of files, and note it for each ingestion that has some among them; how many files."""
-        touched = statement.returning(processed_files.c.ingestion_id).cte("touched")
-        of_ingestions = select(touched.c.ingestion_id, func.count()).group_by(touched.c.ingestion_id)
-        counted = (await self._scope.connection.execute(of_ingestions)).all()
-        for ingestion_id, _ in counted:
-            self._scope.activity.add(kind, ingestion_id)
-        return sum(files for _, files in counted)
+        forgotten = await self._scope.changed(statement)
+        if forgotten:
+            self._scope.activity.add(ActivityKind.FILES_FORGOTTEN, ingestion_id)
+        return forgotten
 
     def _ingestion(self, ingestion_id: UUID) -> Any:
         """The ingestion's id if the tenant owns it, evaluated once: so the ledger's indexes need not carry the tenant."""
@@ -394,17 +407,44 @@ class SqlProcessedFileRepository:
         )
         return pending if assigned_to is None else pending.where(processed_files.c.run_id == assigned_to)
 
-    def _selected(self, selection: FileSelection, to: FileStatus) -> Any:
-        """An UPDATE of the selected files that a person may make `to`: not those that a worker has in hand, and what is held is
+    async def _step(
+        self, chosen: Sequence[ColumnElement[bool]], after: int, limit: int, told: ActivityKind | None = None, /, **values: Any
+    ) -> list[int]:
+        """Give the values to the first `limit` of the chosen files after an id, and note it for their ingestions; their ids, by id.
+
+        They are locked first, in this order: two who change the same files wait for one another, and never each for the other.
+        """
+        locked = (
+            select(processed_files.c.id)
+            .where(self._scope.owns(processed_files), processed_files.c.current, processed_files.c.id > after, *chosen)
+            .order_by(processed_files.c.id)
+            .limit(limit)
+            .with_for_update()
+            .cte("locked")
+        )
+        statement = (
+            self._scope.update(processed_files)
+            .where(processed_files.c.id == locked.c.id)
+            .values(values)
+            .returning(processed_files.c.id, processed_files.c.ingestion_id)
+        )
+        changed = (await self._scope.connection.execute(statement)).all()
+        if told is not None:
+            for ingestion_id in {ingestion_id for _, ingestion_id in changed}:
+                self._scope.activity.add(told, ingestion_id)
+        return sorted(id for id, _ in changed)
+
+    def _selected(self, selection: FileSelection, to: FileStatus) -> list[ColumnElement[bool]]:
+        """The selected files that a person may make `to`: not those that a worker has in hand, and what is held is
 
         loaded by nobody's asking but the decision that it waits for.
         """
         kept_from = {FileStatus.PROCESSING, FileStatus.HELD} if to is FileStatus.PENDING else {FileStatus.PROCESSING}
         movable = tuple(status for status in FILE.sources(to) if status not in kept_from)
-        statement = self._scope.update(processed_files).where(processed_files.c.current, processed_files.c.status.in_(movable))
+        selected = [processed_files.c.status.in_(movable)]
         if selection.ids is not None:
-            return statement.where(processed_files.c.id == func.any(bindparam(None, list(selection.ids), type_=ARRAY(BigInteger))))
-        return statement.where(processed_files.c.ingestion_id == selection.ingestion_id, *conditions(processed_files, selection.filter))
+            return [*selected, processed_files.c.id == func.any(bindparam(None, list(selection.ids), type_=ARRAY(BigInteger)))]
+        return [*selected, processed_files.c.ingestion_id == selection.ingestion_id, *conditions(processed_files, selection.filter)]
 
     async def _current(self, ingestion_id: UUID, *conditions: ColumnElement[bool], limit: int) -> list[ProcessedFile]:
         statement = self._scope.select(ProcessedFile).where(

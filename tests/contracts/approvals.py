@@ -117,6 +117,23 @@ class ApprovalContract:
         assert [column.name for column in latest.diff.added] == ["extra"]
         assert await changes(bench, ingestion) == [decided]
 
+    @pytest.mark.parametrize("verdict", [APPROVE, REJECT])
+    async def test_of_more_than_are_released_at_once_the_next_run_takes_the_rest(
+        self, bench: Workbench, monkeypatch: pytest.MonkeyPatch, verdict: SchemaChangeVerdict
+    ) -> None:
+        ingestion = await loaded(bench)
+        bring(bench, EXTRA, "b", "c", "e")
+        bring(bench, OTHER, "f")
+        await bench.execute(ingestion)
+        change, _ = await changes(bench, ingestion)
+
+        monkeypatch.setattr(schema_proposals, "MOST_AT_ONCE", 2)
+        await decide(bench, change, verdict)
+
+        assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": PENDING, "c": PENDING, "e": HELD, "f": HELD}
+        assert (await bench.execute(ingestion)).files_processed == 3
+        assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": SUCCESS, "c": SUCCESS, "e": SUCCESS, "f": HELD}
+
     async def test_a_rejected_change_is_not_proposed_again(self, bench: Workbench) -> None:
         ingestion = await loaded(bench)
         bring(bench, EXTRA, "b")
@@ -274,7 +291,7 @@ class ApprovalContract:
         (_, other) = await changes(bench, ingestion)
         async with bench.unit_of_work(bench.tenant.id) as tx:
             (file,) = await tx.files.get_processed_files(ingestion.id, status=[HELD], limit=1)
-            assert await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours") == 1
+            assert len(await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours")) == 1
         await bench.execute(ingestion)
         assert [change.id for change in await changes(bench, ingestion)] == [other.id]
         assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": SKIPPED, "c": HELD}

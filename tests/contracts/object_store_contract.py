@@ -14,6 +14,7 @@ from typing import Protocol
 
 import pytest
 
+from domain.errors import ValidationError
 from domain.ports.object_store import ObjectStore, SourceUnavailableError, StoredObject
 
 AWKWARD_NAMES = [
@@ -54,6 +55,20 @@ class World(Protocol):
 
 async def listed(store: ObjectStore, chunk_size: int = 5_000) -> list[StoredObject]:
     return [stored async for chunk in store.list(chunk_size=chunk_size) for stored in chunk]
+
+
+async def refusals(store: ObjectStore, path: str, into: Path) -> list[str]:
+    """What each of the store's methods says of a source that leads out of what was granted."""
+    stored = StoredObject(path, 1, "etag", datetime(2026, 1, 1, tzinfo=UTC))
+    calls = (store.check_access(), listed(store), store.stat(path), store.stage([stored], into), store.changed_since_staged([stored]))
+    messages = []
+    for call in calls:
+        with pytest.raises(ValidationError) as refused:
+            await call
+        [error] = refused.value.fields
+        assert error.path == ("source", "path")
+        messages.append(error.message)
+    return messages
 
 
 async def paths_in(store: ObjectStore) -> set[str]:

@@ -124,6 +124,25 @@ class ProcessingContract:
         asked = Subject(bench.tenant.id, ingestion.id)
         assert [entry.subject for entry in entries if entry.topic is Topic.TABLE] == [asked] * due
 
+    async def test_snapshots_that_come_beside_the_batches_put_no_tending_off(self, bench: Workbench) -> None:
+        ingestion = await bench.ingestion()
+        asked = Subject(bench.tenant.id, ingestion.id)
+        table = bench.engine.tables[ingestion.destination.key] = Table(a_schema())
+        seen = []
+        for before in (TENDED_EVERY_SNAPSHOTS - 2, TENDED_EVERY_SNAPSHOTS, TENDED_EVERY_SNAPSHOTS + 1):
+            # Others have brought the table to so many.
+            table.snapshots = [Snapshot(n, None, {}) for n in range(before)]
+            bench.land(str(before))
+            run = await running(bench, ingestion)
+            await process(bench, run, ingestion)
+            async with bench.unit_of_work(bench.tenant.id) as tx:
+                await tx.runs.update_status(run.id, RunStatus.SUCCESS, at=NOW)
+            entries = await bench.directory.take_outbox(10, topic=Topic.TABLE, visible_after_seconds=60)
+            seen.append([entry.subject for entry in entries])
+            for entry in entries:
+                await bench.directory.finish_outbox(entry)
+        assert seen == [[], [asked], []]
+
     async def test_batches_follow_each_other_until_nothing_waits(self, bench: Workbench) -> None:
         bench.land(*"abcdefg")
         ingestion = await bench.ingestion()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from domain.errors import ConfirmationRequiredError, ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ingestions.refresh import RefreshOutcome, RefreshPlan, RefreshRequest
+from domain.ingestions.resets import ResetService
 from domain.ingestions.service import IngestionService
+from domain.ledger import stepwise
 from domain.ledger.entities import FileStatus
 from domain.ledger.state_service import ClearRequest, FileStateService
 from domain.ports.engine import LoadBatch, TableReplacedError, TableUnavailableError
-from domain.ports.unit_of_work import Subject, Topic
+from domain.ports.unit_of_work import Subject, Topic, UnitOfWork
 from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
 from tests.contracts.processing import process, running
 from tests.factories import BUCKET, a_principal
@@ -227,6 +232,38 @@ class RefreshContract:
         bench.engine.before_removal = go_on
         await bench.resets.finish(subject_of(ingestion))
         assert (rows(bench, ingestion), await bench.files(ingestion), (await bench.stored(ingestion)).reset) == ({}, [], None)
+
+    async def test_a_new_only_refresh_requeues_files_a_few_at_a_time_and_is_finished_if_it_stops_in_between(
+        self, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(stepwise, "FILES_AT_ONCE", 2)
+        names = ["bad", "bad1", "bad2", "bad3", "bad4"]
+        bench.engine.bad |= dict.fromkeys(bench.land(*names), "not JSON")
+        ingestion = await loaded(bench)
+        bench.engine.before_removal = crash
+        await refreshed(bench, ingestion, NEW_ONLY, auto_run=False)
+        bench.engine.before_removal = go_on
+        assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": SUCCESS, **dict.fromkeys(names, FAILED)}
+        held = ResetService._held
+        steps = []
+
+        @asynccontextmanager
+        async def dying(self: ResetService, *asked: Any) -> AsyncIterator[UnitOfWork]:
+            steps.append(asked)
+            if len(steps) == 3:
+                raise _CrashError
+            async with held(self, *asked) as tx:
+                yield tx
+
+        with monkeypatch.context() as broken:
+            broken.setattr(ResetService, "_held", dying)
+            with pytest.raises(_CrashError):
+                await bench.resets.finish(subject_of(ingestion))
+        # The first step found nothing HELD.
+        assert Counter((await bench.statuses(ingestion)).values()) == {FAILED: 3, PENDING: 2, SUCCESS: 2}
+        await bench.resets.finish(subject_of(ingestion))
+        assert await bench.statuses(ingestion) == {"a": SUCCESS, "b": SUCCESS, **dict.fromkeys(names, PENDING)}
+        assert (await bench.stored(ingestion)).reset is None
 
     async def test_a_refresh_takes_the_place_of_one_that_is_not_done(self, bench: Workbench) -> None:
         ingestion = await loaded(bench)

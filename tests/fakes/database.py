@@ -36,6 +36,13 @@ class OutboxRow:
     last_error: str | None
 
 
+@dataclass(frozen=True)
+class IdempotencyRow:
+    fingerprint: str
+    subject_id: UUID
+    created_at: datetime
+
+
 @dataclass
 class State:
     """The tables, by primary key; rows are immutable, so that a shallow copy is a copy."""
@@ -45,6 +52,7 @@ class State:
     digests: dict[UUID, bytes] = field(default_factory=dict)
     ingestions: dict[UUID, Ingestion] = field(default_factory=dict)
     table_uuids: dict[UUID, UUID] = field(default_factory=dict)
+    snapshots_seen: dict[UUID, int] = field(default_factory=dict)
     late_at: dict[UUID, datetime] = field(default_factory=dict)
     runs: dict[UUID, Run] = field(default_factory=dict)
     batches: dict[UUID, Batch] = field(default_factory=dict)
@@ -59,7 +67,7 @@ class State:
     delivery_data: dict[UUID, Mapping[str, Any]] = field(default_factory=dict)
     activity: dict[int, ActivityEvent] = field(default_factory=dict)
     outbox: dict[int, OutboxRow] = field(default_factory=dict)
-    idempotency_keys: dict[tuple[UUID, str, str], tuple[str, UUID]] = field(default_factory=dict)
+    idempotency_keys: dict[tuple[UUID, str, str], IdempotencyRow] = field(default_factory=dict)
 
     def copy(self) -> State:
         return State(**{f.name: dict(getattr(self, f.name)) for f in dataclasses.fields(self)})

@@ -129,6 +129,12 @@ class FakeDirectory:
             leased = [(r.lease_expires_at, r) for r in state.runs.values() if r.status in BEGUN_RUN and r.lease_expires_at is not None]
         return [Subject(r.tenant_id, r.id) for _, r in self._expired(leased, limit)]
 
+    async def postpone_lost_run(self, run: Subject, *, seconds: float) -> None:
+        async with self._database.transaction() as state:
+            now, lost = self._database.clock.now(), state.runs.get(run.id)
+            if lost and lost.status in BEGUN_RUN and lost.lease_expires_at is not None and lost.lease_expires_at <= now:
+                state.runs[run.id] = replace(lost, lease_expires_at=now + timedelta(seconds=seconds))
+
     async def lost_batches(self, limit: int) -> Sequence[Subject]:
         async with self._database.transaction() as state:
             leased = [(b.lease_expires_at, b) for b in state.batches.values() if b.status is BatchStatus.CLAIMED]
@@ -139,8 +145,7 @@ class FakeDirectory:
             now = self._database.clock.now()
             due = (row for row in state.outbox.values() if row.due_at <= now and topic in (None, row.topic))
             taken = [
-                replace(row, due_at=now + timedelta(seconds=visible_after_seconds), attempts=row.attempts + 1)
-                for row in sorted(due, key=lambda row: row.id)[:limit]
+                replace(row, due_at=now + timedelta(seconds=visible_after_seconds)) for row in sorted(due, key=lambda row: row.id)[:limit]
             ]
             state.outbox.update({row.id: row for row in taken})
         return [OutboxEntry(row.id, row.topic, row.subject, row.attempts, row.revision) for row in taken]
@@ -156,7 +161,8 @@ class FakeDirectory:
             row = state.outbox.get(entry.id)
             if row is not None and row.revision == entry.revision:
                 due_at = self._database.clock.now() + timedelta(seconds=seconds)
-                state.outbox[entry.id] = replace(row, due_at=due_at, last_error=None if error is None else readable(error))
+                failed, said = row.attempts + (0 if error is None else 1), None if error is None else readable(error)
+                state.outbox[entry.id] = replace(row, due_at=due_at, attempts=failed, last_error=said)
 
     async def compact_file_counts(self, limit: int) -> int:
         """Nothing to sum up: the fake counts its files when it is asked."""
@@ -178,6 +184,14 @@ class FakeDirectory:
             for id in old:
                 del state.deliveries[id]
         return len(old)
+
+    async def forget_idempotency_keys(self, *, older_than_seconds: float, limit: int) -> int:
+        async with self._database.transaction() as state:
+            since = self._database.clock.now() - timedelta(seconds=older_than_seconds)
+            old = [(row.created_at, name) for name, row in state.idempotency_keys.items() if row.created_at < since]
+            for _, name in sorted(old)[:limit]:
+                del state.idempotency_keys[name]
+        return min(len(old), limit)
 
     def _expired(self, leased: list[tuple[datetime, T]], limit: int) -> list[tuple[datetime, T]]:
         now = self._database.clock.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,8 +14,9 @@ from domain.ingestions.entities import ChangedFilePolicy, Ingestion
 from domain.ledger.entities import Batch, BatchStatus, ClaimedFile, FileAttempt, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome, Replaced
 from domain.ports.object_store import StoredObject
-from domain.ports.repositories import Discovered, FileSelection
+from domain.ports.repositories import FILES_AT_ONCE, Discovered, FileSelection
 from domain.runs.entities import Run
+from domain.schema_changes import SchemaChange, SchemaChangeDecision
 from domain.schema_versions import SchemaVersion
 from domain.states import DONE_FILE, FILE, UNLOADED_FILE
 from domain.text import readable
@@ -67,11 +68,13 @@ class FakeProcessedFileRepository:
                 changed += 1
         return Discovered(new, changed)
 
-    async def requeue_due_failures(self, ingestion_id: UUID, *, max_retries: int) -> int:
-        due = self._due(ingestion_id, max_retries)
+    async def requeue_due_failures(
+        self, ingestion_id: UUID, *, max_retries: int, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
+        due = _step(self._due(ingestion_id, max_retries), after, limit)
         for file in due:
             self._move(file, FileStatus.PENDING, next_retry_at=None)
-        return len(due)
+        return [file.id for file in due]
 
     async def any_waiting(self, ingestion_id: UUID, *, max_retries: int) -> bool:
         return bool(self._pending(ingestion_id, None) or self._due(ingestion_id, max_retries))
@@ -87,7 +90,9 @@ class FakeProcessedFileRepository:
     async def count_pending(self, ingestion_id: UUID, *, at_most: int, assigned_to: UUID | None = None) -> int:
         return min(at_most, len(self._pending(ingestion_id, assigned_to)))
 
-    async def assign_unloaded(self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID) -> int:
+    async def assign_unloaded(
+        self, ingestion_id: UUID, *, of_run: UUID, to_run: UUID, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
         attempted = {a.file_id for a in self._scope.owned(FileAttempt) if a.run_id == of_run}
         unloaded = self._current(ingestion_id, FileStatus.PENDING, FileStatus.FAILED)
         run = self._scope.find(Run, of_run)
@@ -97,25 +102,25 @@ class FakeProcessedFileRepository:
             not_come_to = file.status is FileStatus.PENDING and known_until is not None and file.discovered_at <= known_until
             return file.run_id == of_run or file.id in attempted or not_come_to
 
-        left = [file for file in unloaded if left_by(file)]
+        left = _step((file for file in unloaded if left_by(file)), after, limit)
         for file in left:
             self._rows[file.id] = replace(file, status=FileStatus.PENDING, run_id=to_run, next_retry_at=None)
-        return len(left)
+        return [file.id for file in left]
 
-    async def requeue(self, selection: FileSelection) -> int:
-        chosen = self._selected(selection, FileStatus.FAILED, FileStatus.SKIPPED)
+    async def requeue(self, selection: FileSelection, *, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        chosen = _step(self._selected(selection, FileStatus.FAILED, FileStatus.SKIPPED), after, limit)
         for file in chosen:
             self._move(file, FileStatus.PENDING, next_retry_at=None)
             self._scope.activity.add(ActivityKind.FILES_RETRIED, file.ingestion_id)
-        return len(chosen)
+        return [file.id for file in chosen]
 
-    async def skip(self, selection: FileSelection, *, reason: str) -> int:
-        chosen = self._selected(selection, FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED)
+    async def skip(self, selection: FileSelection, *, reason: str, after: int = 0, limit: int = FILES_AT_ONCE) -> Sequence[int]:
+        chosen = _step(self._selected(selection, FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED), after, limit)
         for file in chosen:
             fields = {"error_message": reason, "schema_change_id": None, "next_retry_at": None, "processed_at": self._scope.now()}
             self._move(file, FileStatus.SKIPPED, **fields)
             self._scope.activity.add(ActivityKind.FILES_SKIPPED, file.ingestion_id)
-        return len(chosen)
+        return [file.id for file in chosen]
 
     async def claim(
         self, batch: Batch, *, max_files: int, max_bytes: int, at_least_one: bool = True, assigned_to: UUID | None = None
@@ -211,17 +216,22 @@ class FakeProcessedFileRepository:
     async def mark_held(self, batch: Batch, outcomes: Sequence[FileOutcome], waiting_for: Mapping[int, UUID]) -> int:
         return sum(self._mark(batch, o, FileStatus.HELD, schema_change_id=waiting_for[o.file_id], next_retry_at=None) for o in outcomes)
 
-    async def release_held(self, ingestion_id: UUID, *, outdated: bool = False) -> int:
+    async def release_held(
+        self, ingestion_id: UUID, *, outdated: bool = False, after: int = 0, limit: int = FILES_AT_ONCE
+    ) -> Sequence[int]:
         versions = [v.created_at for v in self._scope.owned(SchemaVersion) if v.ingestion_id == ingestion_id]
         newest = max(versions, default=None)
-        released = [
-            file
-            for file in self._current(ingestion_id, FileStatus.HELD)
-            if not outdated or (newest is not None and file.processed_at is not None and file.processed_at < newest)
-        ]
+        decided = {c.id for c in self._scope.owned(SchemaChange) if c.decision is not SchemaChangeDecision.PENDING}
+
+        def is_outdated(file: ProcessedFile) -> bool:
+            before = newest is not None and file.processed_at is not None and file.processed_at < newest
+            return before or file.schema_change_id in decided
+
+        held = self._current(ingestion_id, FileStatus.HELD)
+        released = _step((file for file in held if not outdated or is_outdated(file)), after, limit)
         for file in released:
             self._move(file, FileStatus.PENDING)
-        return len(released)
+        return [file.id for file in released]
 
     async def release(self, batch: Batch) -> int:
         released = list(self._in_work(batch).values())
@@ -338,3 +348,7 @@ class FakeProcessedFileRepository:
         FILE.require(file.status, status)
         self._rows[file.id] = replace(file, status=status, **fields)
         return self._rows[file.id]
+
+
+def _step(files: Iterable[ProcessedFile], after: int, limit: int) -> list[ProcessedFile]:
+    return sorted((file for file in files if file.id > after), key=lambda file: file.id)[:limit]

@@ -49,11 +49,12 @@ class FakeObjectStores:
             raise UnsupportedError(f"sources of type {source.type} do not work yet; S3 and LOCAL do")
         if not source.path.startswith(_SCHEMES[source.type]):
             raise ValidationError.of("source", "path", message=f"is not a path of type {source.type}")
-        if source.type is SourceType.LOCAL and not any(_is_within(source.path, root) for root in grants.local_roots):
-            raise ValidationError.of("source", "path", message="is outside the local folders granted to this tenant")
+        if source.type is SourceType.LOCAL and not grants.local_roots:
+            raise ValidationError.of("source", "path", message="no local folder has been granted to this tenant")
         if source.type is SourceType.S3:
             self._check_grant(source, grants)
-        return FakeObjectStore(self, source.path if source.path.endswith("/") else source.path + "/")
+        granted = source.type is SourceType.S3 or any(_is_within(source.path, root) for root in grants.local_roots)
+        return FakeObjectStore(self, source.path if source.path.endswith("/") else source.path + "/", granted)
 
     def open_queue(self, source: Source, grants: Grants) -> EventQueue:
         if source.type is not SourceType.S3 or source.queue is None:
@@ -88,18 +89,19 @@ class FakeObjectStores:
 class FakeObjectStore:
     """The objects below one path."""
 
-    def __init__(self, stores: FakeObjectStores, base: str) -> None:
+    def __init__(self, stores: FakeObjectStores, base: str, granted: bool) -> None:
         self._stores = stores
         self._base = base
+        self._granted = granted
 
     async def check_access(self) -> None:
-        await asyncio.sleep(0)
+        await self._look()
         if self._stores.check_failure is not None:
             raise self._stores.check_failure
         self._check_location()
 
     async def list(self, *, chunk_size: int = 5_000) -> AsyncIterator[Sequence[StoredObject]]:
-        await asyncio.sleep(0)
+        await self._look()
         self._check_location()
         paths = sorted(path for path in self._stores.objects if self._holds(path))
         failure = self._stores.listing_failure
@@ -114,17 +116,17 @@ class FakeObjectStore:
             raise failure[1]
 
     async def stat(self, path: str) -> StoredObject | None:
-        await asyncio.sleep(0)
+        await self._look()
         if path in self._stores.looking_failures:
             raise self._stores.looking_failures[path]
         return self._stores.objects.get(path) if self._holds(path) else None
 
     async def stage(self, objects: Sequence[StoredObject], into: Path) -> Sequence[StagedObject]:
-        await asyncio.sleep(0)
+        await self._look()
         return [self._stage(stored, into) for stored in objects]
 
     async def changed_since_staged(self, objects: Sequence[StoredObject]) -> frozenset[str]:
-        await asyncio.sleep(0)
+        await self._look()
         return frozenset()
 
     def _stage(self, stored: StoredObject, into: Path) -> StagedObject:
@@ -141,6 +143,11 @@ class FakeObjectStore:
         local_path = into / f"{len(list(into.iterdir())):06d}{''.join(Path(name).suffixes[-2:])}"
         local_path.write_bytes(self._stores.contents[stored.path])
         return StagedObject(stored, local_path)
+
+    async def _look(self) -> None:
+        await asyncio.sleep(0)
+        if not self._granted:
+            raise ValidationError.of("source", "path", message="is outside the local folders granted to this tenant")
 
     def _holds(self, path: str) -> bool:
         return path.startswith(self._base) and not path.endswith("/")

@@ -143,6 +143,13 @@ class FakeIngestionRepository:
     async def get_table(self, id: UUID) -> UUID | None:
         return self._scope.state.table_uuids.get(id) if self._scope.find(Ingestion, id) else None
 
+    async def see_snapshots(self, id: UUID, snapshots: int) -> int | None:
+        if self._scope.find(Ingestion, id) is None:
+            return None
+        before = self._scope.state.snapshots_seen.get(id)
+        self._scope.state.snapshots_seen[id] = snapshots
+        return before
+
     async def begin_reset(self, id: UUID, reset: Reset, *, generation: int, checkpoint_path: str) -> Ingestion:
         present = self._scope.find(Ingestion, id)
         if present is None:
@@ -167,6 +174,7 @@ class FakeIngestionRepository:
         del state.ingestions[id]
         self._scope.activity.add(ActivityKind.INGESTION_DELETED, id)
         state.table_uuids.pop(id, None)
+        state.snapshots_seen.pop(id, None)
         state.late_at.pop(id, None)
         gone = [key for key, webhook in state.webhooks.items() if webhook.ingestion_id == id]
         for key in gone:

@@ -11,7 +11,7 @@ from domain.errors import ConflictError, ConflictReason
 from domain.ports.unit_of_work import Subject, Topic, UnitOfWork
 from tests.fakes.access import FakeApiKeyRepository, FakeAuditTrail
 from tests.fakes.activity import store_activity
-from tests.fakes.database import FakeDatabase, OutboxRow
+from tests.fakes.database import FakeDatabase, IdempotencyRow, OutboxRow
 from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.repositories import (
     FakeBatchRepository,
@@ -46,11 +46,18 @@ class FakeIdempotencyKeys:
         keys = self._scope.state.idempotency_keys
         earlier = keys.get((self._scope.tenant_id, operation, key))
         if earlier is None:
-            keys[self._scope.tenant_id, operation, key] = (fingerprint, subject_id)
+            keys[self._scope.tenant_id, operation, key] = IdempotencyRow(fingerprint, subject_id, self._scope.now())
             return None
-        if earlier[0] != fingerprint:
+        if earlier.fingerprint != fingerprint:
             raise ConflictError(ConflictReason.IDEMPOTENCY_KEY_REUSED, "this idempotency key was used for another request")
-        return earlier[1]
+        return earlier.subject_id
+
+    async def take_over(self, operation: str, key: str, from_subject: UUID, subject_id: UUID) -> bool:
+        keys, name = self._scope.state.idempotency_keys, (self._scope.tenant_id, operation, key)
+        if name not in keys or keys[name].subject_id != from_subject:
+            return False
+        keys[name] = replace(keys[name], subject_id=subject_id, created_at=self._scope.now())
+        return True
 
 
 class FakeUnitOfWork:

@@ -7,8 +7,10 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
+from domain.ledger import state_service
 from tests.fixtures.application import Running
 
 CANCEL = "mutation ($id: ID!) { cancelRun(id: $id) { __typename ... on Run { id status endedAt } ... on Error { code message } } }"
@@ -24,12 +26,22 @@ mutation ($input: RetryRunInput!) {
 """
 RETRY_FILES = """
 mutation ($input: RetryFilesInput!) {
-  retryFiles(input: $input) { __typename ... on FilesChanged { count } ... on Error { message } ... on ValidationError { fields { path } } }
+  retryFiles(input: $input) {
+    __typename
+    ... on FilesChanged { count more }
+    ... on Error { message }
+    ... on ValidationError { fields { path } }
+  }
 }
 """
 SKIP_FILES = """
 mutation ($input: SkipFilesInput!) {
-  skipFiles(input: $input) { __typename ... on FilesChanged { count } ... on Error { message } ... on ValidationError { fields { path } } }
+  skipFiles(input: $input) {
+    __typename
+    ... on FilesChanged { count more }
+    ... on Error { message }
+    ... on ValidationError { fields { path } }
+  }
 }
 """
 FILES = "query ($id: ID!) { ingestion(id: $id) { files { nodes { id path status errorMessage retryCount } } } }"
@@ -102,7 +114,7 @@ async def test_a_person_retries_files_past_their_limit(running: Running) -> None
     await running.run(ingestion)
     assert (await running.run(ingestion))["status"] == "NO_NEW_FILES"
     bad = (await files(running, ingestion))["bad.json"]
-    assert await do(running, RETRY_FILES, ids=[bad["id"], bad["id"]]) == {"__typename": "FilesChanged", "count": 1}
+    assert await do(running, RETRY_FILES, ids=[bad["id"], bad["id"]]) == {"__typename": "FilesChanged", "count": 1, "more": False}
     assert (await files(running, ingestion))["bad.json"]["status"] == "PENDING"
     again = await running.run(ingestion)
     assert (again["status"], again["filesFailed"]) == ("FAILED", 1)
@@ -111,13 +123,26 @@ async def test_a_person_retries_files_past_their_limit(running: Running) -> None
 async def test_a_person_skips_files_and_takes_them_back(running: Running) -> None:
     ingestion, _ = await a_partial_run(running)
     skipped = await do(running, SKIP_FILES, ingestionId=ingestion, filter={"status": ["FAILED"]}, reason="  known to be broken ")
-    assert skipped == {"__typename": "FilesChanged", "count": 1}
+    assert skipped == {"__typename": "FilesChanged", "count": 1, "more": False}
     bad = (await files(running, ingestion))["bad.json"]
     assert (bad["status"], bad["errorMessage"]) == ("SKIPPED", "known to be broken")
     assert (await running.run(ingestion))["status"] == "NO_NEW_FILES"
     assert (await do(running, RETRY_FILES, ingestionId=ingestion, filter={"status": ["SKIPPED"]}))["count"] == 1
     assert (await running.run(ingestion))["status"] == "FAILED"
     assert (await files(running, ingestion))["good.json"]["status"] == "SUCCESS"
+
+
+async def test_of_very_many_files_a_part_is_changed_at_once(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        lay(running, f"{name}.json", "<html>")
+    ingestion = await running.create("events")
+    await running.run(ingestion)
+    monkeypatch.setattr(state_service, "MOST_AT_ONCE", 2)
+    for document, status in ((RETRY_FILES, "PENDING"), (SKIP_FILES, "SKIPPED")):
+        first, second = [await do(running, document, ingestionId=ingestion) for _ in range(2)]
+        assert first == {"__typename": "FilesChanged", "count": 2, "more": True}
+        assert second == {"__typename": "FilesChanged", "count": 1, "more": False}
+        assert {file["status"] for file in (await files(running, ingestion)).values()} == {status}
 
 
 async def test_selections_are_checked(running: Running) -> None:
@@ -128,7 +153,7 @@ async def test_selections_are_checked(running: Running) -> None:
         assert (await do(running, document, ids=[somebody], ingestionId=ingestion))["fields"] == [{"path": ["ids"]}]
         assert (await do(running, document, ids=[somebody] * 1_001))["fields"] == [{"path": ["ids"]}]
         assert (await do(running, document, ids=[somebody], filter={"pathPrefix": "a"}))["fields"] == [{"path": ["filter"]}]
-        assert await do(running, document, ids=["nonsense"]) == {"__typename": "FilesChanged", "count": 0}
+        assert await do(running, document, ids=["nonsense"]) == {"__typename": "FilesChanged", "count": 0, "more": False}
         assert (await do(running, document, ingestionId="nonsense"))["__typename"] == "NotFoundError"
     assert (await do(running, SKIP_FILES, ingestionId=ingestion, reason="\0"))["fields"] == [{"path": ["reason"]}]
 

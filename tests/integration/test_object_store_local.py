@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from domain.ports.object_store import ObjectStore, SourceUnavailableError, Store
 from domain.tenants import Grants
 from integrations.object_store import local_listing
 from integrations.object_store.stores import ConfiguredObjectStores
-from tests.contracts.object_store_contract import ObjectStoreContract, listed, paths_in
+from tests.contracts.object_store_contract import ObjectStoreContract, listed, paths_in, refusals
 
 
 class LocalWorld:
@@ -84,12 +86,54 @@ def test_a_path_must_be_plain(world: LocalWorld, end: str) -> None:
     assert "must not" in refusal(world, f"{world.source}{end}")
 
 
-def test_a_path_outside_the_roots_is_refused(world: LocalWorld) -> None:
+async def test_a_path_outside_the_roots_is_refused(world: LocalWorld, tmp_path: Path) -> None:
     (world.root / "link").symlink_to(world.outside)
     beside = world.root.with_name("root2")
     beside.mkdir()
     for path in (world.outside, beside, world.root.parent, "/", world.root / "link", world.root / "link" / "below"):
-        assert "outside the local folders granted" in refusal(world, path)
+        said = f"{path} is outside the local folders granted to this tenant ({world.root})"
+        assert await refusals(world.open(path), f"{path}/a.json", tmp_path) == [said] * 5
+
+
+async def test_a_mount_that_does_not_answer_holds_up_no_other_work(
+    world: LocalWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    world.put(world.source / "a.json", b"1")
+    [stored] = await listed(world.open(world.source))
+    answers = threading.Event()
+    asking: asyncio.Queue[str] = asyncio.Queue()
+    loop, realpath = asyncio.get_running_loop(), os.path.realpath
+
+    def slow(path: str, **options: bool) -> str:
+        assert threading.current_thread() is not threading.main_thread(), "the event loop waits for the disk"
+        loop.call_soon_threadsafe(asking.put_nowait, path)
+        assert answers.wait(30)
+        return realpath(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", slow)
+    calls = {
+        "check": lambda store: store.check_access(),
+        "list": listed,
+        "stat": lambda store: store.stat(stored.path),
+        "stage": lambda store: store.stage([stored], tmp_path),
+        "changed": lambda store: store.changed_since_staged([stored]),
+    }
+
+    tasks = {name: asyncio.create_task(call(world.open(world.source))) for name, call in calls.items()}
+    roots = [await asyncio.wait_for(asking.get(), 30) for _ in calls]
+    still_waiting = [name for name, task in tasks.items() if not task.done()]
+    answers.set()
+
+    assert roots == [str(world.root)] * 5
+    assert still_waiting == list(calls)
+    assert {name: await task for name, task in tasks.items() if name != "stage"} == {
+        "check": None,
+        "list": [stored],
+        "stat": stored,
+        "changed": frozenset(),
+    }
+    [staged] = await tasks["stage"]
+    assert staged.error is None
 
 
 def test_nothing_is_granted_without_roots(stores: ConfiguredObjectStores, tmp_path: Path) -> None:
@@ -137,6 +181,52 @@ async def test_a_file_swapped_for_a_link_out_is_known_before_the_commit(world: L
     assert await store.changed_since_staged([stored]) == {stored.path}
     [again] = await store.stage([stored], tmp_path)
     assert again.local_path is None
+
+
+def wait_for_another_time(world: LocalWorld, file: Path) -> None:
+    """Until what happens now happens at another time than the file's last change, by the file system's clock, which has ticks."""
+    probe = world.outside / "probe"
+    while True:
+        probe.touch()
+        if probe.stat().st_ctime_ns > file.stat().st_ctime_ns:
+            return
+
+
+async def test_a_file_that_was_away_while_it_was_read_is_known_before_the_commit(
+    world: LocalWorld, store: ObjectStore, tmp_path: Path
+) -> None:
+    world.put(world.outside / "secret.json", b"secret")
+    for name in ("a.json", "b.json"):
+        world.put(world.source / name, b"public")
+    objects = await listed(store)
+    staged = {Path(item.object.path).name: item for item in await store.stage(objects, tmp_path)}
+    wait_for_another_time(world, world.source / "a.json")
+    (world.source / "a.json").rename(world.source / "away")
+    (world.source / "a.json").symlink_to(world.outside / "secret.json")
+    read = staged["a.json"].local_path
+    assert read is not None
+    assert read.read_bytes() == b"secret"
+
+    (world.source / "away").rename(world.source / "a.json")
+
+    assert await paths_in(store) == {stored.path for stored in objects}
+    assert await store.changed_since_staged(objects) == {f"{world.source}/a.json"}
+
+
+async def test_a_file_rewritten_while_it_was_read_is_known_whatever_its_times_say(
+    world: LocalWorld, store: ObjectStore, tmp_path: Path
+) -> None:
+    world.put(world.source / "a.json", b"1")
+    [stored] = await listed(store)
+    await store.stage([stored], tmp_path)
+    status = (world.source / "a.json").stat()
+    wait_for_another_time(world, world.source / "a.json")
+
+    (world.source / "a.json").write_bytes(b"2")
+    os.utime(world.source / "a.json", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert await listed(store) == [stored]
+    assert await store.changed_since_staged([stored]) == {stored.path}
 
 
 async def test_a_folder_swapped_for_a_link_out_while_it_is_listed_shows_nothing(

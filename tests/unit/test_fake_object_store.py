@@ -10,7 +10,7 @@ from domain.errors import UnsupportedError, ValidationError
 from domain.ingestions.entities import Source, SourceType
 from domain.ports.object_store import ObjectStore, SourceUnavailableError
 from domain.tenants import Grants
-from tests.contracts.object_store_contract import ObjectStoreContract, listed
+from tests.contracts.object_store_contract import ObjectStoreContract, listed, refusals
 from tests.fakes.object_store import FakeObjectStores
 
 
@@ -77,7 +77,7 @@ async def test_fails_a_check_and_a_staging_when_told(stores: FakeObjectStores, t
     ("source", "grants", "field"),
     [
         (Source(SourceType.S3, "/in/"), Grants(credentials=("*",)), ("source", "path")),
-        (Source(SourceType.LOCAL, "/data/in/"), Grants(local_roots=("/data/input",)), ("source", "path")),
+        (Source(SourceType.LOCAL, "/data/in/"), Grants(), ("source", "path")),
         (Source(SourceType.S3, "s3://bucket/", credential="prod"), Grants(credentials=("test",)), ("source", "credential")),
         (Source(SourceType.S3, "s3://bucket/", credential="none"), Grants(credentials=("*",)), ("source", "credential")),
     ],
@@ -86,6 +86,12 @@ def test_refuses_what_the_tenant_was_not_granted(stores: FakeObjectStores, sourc
     with pytest.raises(ValidationError) as refused:
         stores.open(source, grants)
     assert [error.path for error in refused.value.fields] == [field]
+
+
+async def test_a_folder_outside_the_granted_ones_is_refused_when_it_is_looked_at(stores: FakeObjectStores, tmp_path: Path) -> None:
+    store = stores.open(Source(SourceType.LOCAL, "/data/in/"), Grants(local_roots=("/data/input",)))
+
+    assert await refusals(store, "/data/in/a.json", tmp_path) == ["is outside the local folders granted to this tenant"] * 5
 
 
 @pytest.mark.parametrize("kind", [SourceType.AZURE_BLOB, SourceType.GCS])

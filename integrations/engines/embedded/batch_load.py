@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import duckdb
 import pyarrow as pa
+from pyiceberg.table import Table
 
 from domain.ports.engine import (
     BatchOutcome,
@@ -17,10 +20,12 @@ from domain.ports.engine import (
 )
 from domain.ports.object_store import ObjectStore
 from domain.steps import Step, reached
-from integrations.engines.embedded.batch_files import load_files
-from integrations.engines.embedded.commits import commit_batch, evolved_schema
-from integrations.engines.embedded.data_files import WrittenFiles, remove_data_files
-from integrations.engines.embedded.errors import CommitConflictError
+from integrations.engines.embedded.batch_files import LoadFile, load_files
+from integrations.engines.embedded.column_types import UnsupportedTypeError
+from integrations.engines.embedded.commits import commit_batch, evolved_schema, forbid_retries
+from integrations.engines.embedded.data_files import WrittenFiles
+from integrations.engines.embedded.errors import CommitConflictError, PartitionValueError, may_lie_with_files
+from integrations.engines.embedded.isolation import isolated
 from integrations.engines.embedded.loading import Loading
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.table_load import TableLoad
@@ -30,6 +35,9 @@ from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.embedded.workspaces import Workspace
 
 log = logging.getLogger(__name__)
+
+_TELLS_NOTHING_OF_A_FILE = (duckdb.OutOfMemoryException, duckdb.InterruptException, duckdb.InternalError, duckdb.FatalException)
+"""After these DuckDB may fail over any file, be it in order or not."""
 
 
 class BatchLoad(TableLoad):
@@ -72,47 +80,91 @@ class BatchLoad(TableLoad):
         return self._written is not None or self._rewrite is not None
 
     def _prepare(self) -> None:
-        """Read the files and write the data files, unless that has been done for the table as it is."""
+        """Read the files and write the data files, unless that has been done for the table as it is.
+
+        Files over which that cannot be done fail, and do not keep the others out. Each way of finding them is gone once, the cheapest
+        first, so that there is an end.
+        """
         if self._loading is not None:
             return
-        try:
-            try:
-                self._read_and_write()
-            except duckdb.Error:
-                self._work.check()
-                if self._loading is None or not self._loading.fail_unreadable():
-                    raise
+        alone, in_company = (partial(self._fail_isolated, together=together) for together in (False, True))
+        ways = iter((self._fail_unreadable, alone, in_company))
+        with _surroundings():
+            while True:
+                try:
+                    self._read_and_write()
+                    return
+                except Exception as error:
+                    self._work.check()
+                    if not any(way(error) for way in ways):
+                        raise
                 self._forget()
-                self._read_and_write()
-        except duckdb.Error as error:
-            # Out of memory or disk, most likely. Its words may show data and paths: they are for the log.
-            log.warning("a batch could not be read or written", exc_info=error)
-            kind = type(error).__name__
-            raise TableUnavailableError(f"the batch could not be read or written ({kind}); the server's log tells more") from error
+
+    def _fail_unreadable(self, error: Exception) -> bool:
+        """Fail the files that DuckDB cannot read; whether there are any."""
+        asks_duckdb = isinstance(error, duckdb.Error) and not isinstance(error, _TELLS_NOTHING_OF_A_FILE)
+        return asks_duckdb and self._loading is not None and self._loading.fail_unreadable()
+
+    def _fail_isolated(self, error: Exception, *, together: bool) -> bool:
+        """Fail the files that raise something of their own, each by itself or `together` with others; whether there are any."""
+        if not may_lie_with_files(error):
+            return False
+        log.warning("a batch could not be read or written, which may be for one of its files", exc_info=error)
+        found = False
+        for file, reason in isolated([file for file in self._files if file.is_open], self._error_over, together=together):
+            found = True
+            log.warning("the file %s could not be loaded", file.path, exc_info=reason)
+            file.fail(_told(reason))
+        return found
+
+    def _error_over(self, files: Sequence[LoadFile]) -> Exception | None:
+        """What it is in these files that cannot be loaded, None when they can be. Leaves nothing behind, in them neither."""
+        self._work.check()
+        self._work.forget()
+        try:
+            loading = self._new_loading()
+            loading.read([_fresh(file) for file in files])
+            if loading.rows:
+                loading.rehearse(self._table or self._planned(loading), str(self._batch.batch_id))
+        except Exception as error:
+            self._work.check()
+            if not may_lie_with_files(error):
+                raise
+            return error
+        return None
 
     def _read_and_write(self) -> None:
         self._loading = self._new_loading()
         self._loading.read(self._files)
         if self._loading.rows:
             if self._table is None:
-                self._create(self._loading)
-            self._write(self._loading)
+                self._write_and_create(self._loading)
+            else:
+                self._written = self._loading.write(self._table, str(self._batch.batch_id))
 
     def _new_loading(self) -> Loading:
-        existing = None if self._table is None else user_columns(self._table.schema())
+        try:
+            existing = None if self._table is None else user_columns(self._table.schema())
+        except UnsupportedTypeError as error:
+            raise TableUnavailableError(f"{self._batch.destination.key} cannot be loaded into: {error}") from error
         target = TargetColumns(existing, self._batch.format.hints, self._rules.evolution, self._batch.decisions)
         return Loading(self._work, self._settings, self._batch.format, target, self._rules)
 
-    def _create(self, loading: Loading) -> None:
-        with catalog_errors():
-            columns, rescue = loading.target.columns, self._rules.rescues
-            self._table = self._tables.find_or_create(self._batch.destination, columns, rescue_column=rescue)
-        reached(Step.TABLE_CREATED)
+    def _planned(self, loading: Loading) -> Table:
+        return self._tables.planned(self._batch.destination, loading.target.columns, rescue_column=self._rules.rescues)
 
-    def _write(self, loading: Loading) -> None:
-        assert self._table is not None
-        with catalog_errors():
-            self._written = loading.write(self._table, str(self._batch.batch_id))
+    def _write_and_create(self, loading: Loading) -> None:
+        """Write first: a table that is created has the columns of files that can be loaded."""
+        planned = self._planned(loading)
+        written = self._written = loading.write(planned, str(self._batch.batch_id))
+        destination, columns, rescues = self._batch.destination, loading.target.columns, self._rules.rescues
+        table = self._table = forbid_retries(self._tables.find_or_create(destination, columns, rescue_column=rescues))
+        reached(Step.TABLE_CREATED)
+        if (table.schema(), table.spec(), table.location()) != (written.schema, written.spec, planned.location()):
+            # Somebody else has created it in the meantime.
+            self._discard()
+            self._forget()
+            self._read_and_write()
 
     def _leave_out(self, paths: Collection[str]) -> None:
         """Write the data files again without files whose bytes may not be the listed ones."""
@@ -122,7 +174,9 @@ class BatchLoad(TableLoad):
             if file.path in paths:
                 file.fail("The file changed while it was being loaded.", transient=True)
         if self._loading.rows:
-            self._write(self._loading)
+            assert self._table is not None
+            with _surroundings():
+                self._written = self._loading.write(self._table, str(self._batch.batch_id))
 
     def _commit(self) -> int | None:
         """The snapshot of the batch, or None when the table has moved and the next try may begin."""
@@ -163,6 +217,32 @@ class BatchLoad(TableLoad):
     def _discard(self) -> None:
         """Remove what was written and is surely not in the table."""
         written, self._written = self._written, None
-        if written is not None and self._table is not None:
-            remove_data_files(self._table.io, written.data_files)
+        if written is not None:
+            written.remove()
         self._discard_rewrite()
+
+
+@contextmanager
+def _surroundings() -> Iterator[None]:
+    """What is raised over no file in particular becomes `TableUnavailableError`."""
+    with catalog_errors():
+        try:
+            yield
+        except duckdb.Error as error:
+            # Out of memory or disk, most likely. Its words may show data and paths: they are for the log.
+            log.warning("a batch could not be read or written", exc_info=error)
+            kind = type(error).__name__
+            raise TableUnavailableError(f"the batch could not be read or written ({kind}); the server's log tells more") from error
+
+
+def _fresh(file: LoadFile) -> LoadFile:
+    fresh = replace(file)
+    fresh.begin_again()
+    return fresh
+
+
+def _told(error: Exception) -> str:
+    """What a person is told of a file that could not be loaded. Most errors' own words may show data and paths: they are for the log."""
+    if isinstance(error, PartitionValueError):
+        return str(error)
+    return f"The file could not be loaded ({type(error).__name__}); the server's log tells more."

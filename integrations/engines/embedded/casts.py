@@ -38,7 +38,9 @@ EXACT_DOUBLE = 2**53
 
 DAY_TEXT = r"\d{4}-\d{1,2}-\d{1,2}"
 CLOCK_TEXT = r"([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,6}0*)?)?"
-"""Midnight is the beginning of a day: 24:00 would be a time that no other reader knows."""
+"""Of a time. 24:00 would be one that no other reader knows."""
+MOMENT_TEXT = rf"({CLOCK_TEXT}|24:00(:00(\.0+)?)?)"
+"""Of a day's moment: the end of one day is the beginning of the next."""
 OFFSET_TEXT = r"(Z|[+-]((0\d|1[0-7])(:?[0-5]\d)?|18(:?00)?))"
 """At most 18 hours from UTC, as in ISO 8601 and Java."""
 LONG_TEXT = r"[+-]?\d+(\.0*)?"
@@ -49,8 +51,8 @@ _TEXT_PATTERNS: dict[pa.DataType, str] = {
     LONG: LONG_TEXT,
     DATE: DAY_TEXT,
     TIME: CLOCK_TEXT,
-    TIMESTAMP: f"{DAY_TEXT}([T ]{CLOCK_TEXT})?",
-    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{CLOCK_TEXT}{OFFSET_TEXT}?)?",
+    TIMESTAMP: f"{DAY_TEXT}([T ]{MOMENT_TEXT})?",
+    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{MOMENT_TEXT}{OFFSET_TEXT}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
     BOOLEAN: r"(?i)true|false",
 }

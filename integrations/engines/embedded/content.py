@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import zstandard
+import pyarrow as pa
 
 from domain.ingestions.formats import Compression
 
@@ -49,21 +49,30 @@ def compression_of(path: Path, option: Compression) -> Compression:
 
 @contextmanager
 def open_content(path: Path, compression: Compression) -> Iterator[BinaryIO]:
-    """The file's bytes, decompressed; what is wrong with the compression becomes `FileContentError`, also at its very end."""
+    """The file's bytes, decompressed; what is wrong with the compression becomes `FileContentError`, also at its very end.
+
+    A read returns no more than it is asked for, and takes no more memory than that and the codec's own buffers, however much
+    a few bytes unfold to.
+    """
     with path.open("rb", buffering=0) as file:
         try:
             match compression:
                 case Compression.GZIP:
                     yield cast(BinaryIO, _Bounded(gzip.GzipFile(fileobj=file, mode="rb")))
                 case Compression.ZSTD:
-                    yield cast(BinaryIO, _Bounded(_ZstdStream(file)))
+                    yield cast(BinaryIO, _Bounded(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")))
                 case _:
                     yield file
         except EOFError:
             raise FileContentError("The gzip data ends early: the file is truncated.") from None
         except (gzip.BadGzipFile, zlib.error) as error:
             raise FileContentError(f"The gzip data is damaged: {error}.") from None
-        except zstandard.ZstdError as error:
+        except OSError as error:
+            if compression is not Compression.ZSTD or error.errno is not None:
+                raise
+            # Arrow's own, and not the system's: these have a number.
+            if "Truncated" in str(error):
+                raise FileContentError("The zstd data ends early: the file is truncated.") from None
             raise FileContentError(f"The zstd data is damaged: {error}.") from None
 
 
@@ -77,7 +86,9 @@ def read_blocks(path: Path, compression: Compression) -> Iterator[bytes]:
         # A buffer much larger than the file costs more than reading it.
         size = min(size, path.stat().st_size + 1)
     with open_content(path, compression) as stream:
-        first, rest = True, b""
+        first = True
+        rest: list[bytes] = []
+        length = 0
         while data := stream.read(size):
             if first:
                 first = False
@@ -85,14 +96,15 @@ def read_blocks(path: Path, compression: Compression) -> Iterator[bytes]:
                 data = data.removeprefix(_UTF8_MARK)
             end = data.rfind(b"\n") + 1
             if end:
-                yield rest + data[:end]
-                rest = data[end:]
-            else:
-                rest += data
-                if len(rest) > LONGEST_LINE:
-                    raise FileContentError(f"A line is longer than {LONGEST_LINE >> 20} MB.")
-        if rest:
-            yield rest
+                yield b"".join([*rest, data[:end]])
+                data, rest, length = data[end:], [], 0
+            if data:
+                rest.append(data)
+                length += len(data)
+            if length > LONGEST_LINE:
+                raise FileContentError(f"A line is longer than {LONGEST_LINE >> 20} MB.")
+        if length:
+            yield b"".join(rest)
 
 
 def _refuse_other_formats(data: bytes) -> None:
@@ -104,7 +116,7 @@ def _refuse_other_formats(data: bytes) -> None:
 class _Bounded(io.RawIOBase):
     """Stops reading when a stream unfolds to more than anybody meant."""
 
-    def __init__(self, stream: io.BufferedIOBase | io.RawIOBase) -> None:
+    def __init__(self, stream: io.BufferedIOBase | pa.NativeFile) -> None:
         self._stream = stream
         self._left = MOST_DECOMPRESSED
 
@@ -114,29 +126,3 @@ class _Bounded(io.RawIOBase):
         if self._left < 0:
             raise FileContentError(f"The file unfolds to more than {MOST_DECOMPRESSED >> 30} GB.")
         return data
-
-
-class _ZstdStream(io.RawIOBase):
-    """Reads zstd frames; unlike the library's own reader it notices a frame that ends early."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._fresh = True
-        self._pending = b""
-
-    def read(self, size: int = -1, /) -> bytes:
-        while True:
-            data = self._pending or self._file.read(1 << 20)
-            self._pending = b""
-            if not data:
-                if not self._fresh:
-                    raise FileContentError("The zstd data ends early: the file is truncated.")
-                return b""
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-            unfolded = self._frame.decompress(data)
-            self._fresh = self._frame.eof
-            self._pending = self._frame.unused_data if self._frame.eof else b""
-            if unfolded:
-                return unfolded

@@ -154,10 +154,12 @@ class _RecordCounter:
 
     def __init__(self, options: CsvOptions) -> None:
         self._quote = options.quote.encode()
-        self._before = (options.delimiter.encode(), b"\n")
-        self._after = (*self._before, b"\r")
-        self._doubled = options.escape == options.quote
         self._escape = options.escape.encode()
+        self._doubled = options.escape == options.quote
+        quote, delimiter = re.escape(self._quote), re.escape(options.delimiter.encode())
+        # Before a quote that opens a field, and after one that closes it.
+        odd = rb"[^%b\n%b]%b|%b[^%b\r\n%b]" % (delimiter, quote, quote, quote, delimiter, quote)
+        self._odd = re.compile(odd if self._doubled else odd + b"|" + quote + quote)
         self._quoted = False
         self._records = 0
         self._certain = True
@@ -171,17 +173,15 @@ class _RecordCounter:
         if b"\r" in block and not block.count(b"\r") == block.count(b"\r\n") == block.count(b"\n"):
             self._certain = False
         pieces = block.split(self._quote)
-        last = len(pieces) - 1
-        for number, piece in enumerate(pieces):
-            if not self._quoted:
-                self._records += piece.count(b"\n") - len(_BLANK_LINE.findall(piece))
-                if not piece:
-                    # The middle of a doubled quote; or the file's beginning or end.
-                    self._certain &= self._doubled or not 0 < number < last
-                elif (number > 0 and not piece.startswith(self._after)) or (number < last and not piece.endswith(self._before)):
-                    self._certain = False
-            self._quoted = not self._quoted
-        self._quoted = not self._quoted
+        outside = self._quote.join(pieces[self._quoted :: 2])
+        if self._quoted and len(pieces) > 1:
+            outside = self._quote + outside
+        self._quoted ^= len(pieces) % 2 == 0
+        if self._quoted and len(pieces) > 1:
+            outside += self._quote
+        self._records += outside.count(b"\n") - len(_BLANK_LINE.findall(outside))
+        if len(pieces) > 1 and self._odd.search(outside):
+            self._certain = False
         if self._last == b"\n" and block[:1] in {b"\n", b"\r"}:
             self._records -= 1
         self._last = block[-1:]

@@ -7,18 +7,24 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import compute_statistics_plan, data_file_statistics_from_parquet_metadata, parquet_path_to_id_mapping
+from pyiceberg.io.pyarrow import (
+    DataFileStatistics,
+    MetricModeTypes,
+    MetricsMode,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+)
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
@@ -27,12 +33,14 @@ from pyiceberg.types import IcebergType, ListType, MapType, StructType
 from domain.errors import ValidationError
 from domain.ports.engine import SOURCE_FILE_COLUMN
 from integrations.engines.embedded.column_types import identifier, literal
-from integrations.engines.embedded.errors import RowsLostError
+from integrations.engines.embedded.errors import PartitionValueError, RowsLostError
 from integrations.engines.embedded.partition_transforms import PartitionValues
 from integrations.engines.embedded.parts import INTERNAL_PREFIX
 
 MOST_PARTITIONS = 10_000
 """More than this in one batch is a column with too many values."""
+MOST_FILE_BYTES = 256 << 20
+"""A file of a table without a sort order ends with the row group that takes it past this."""
 _PARTITION = f"{INTERNAL_PREFIX}partition"
 _ROWS = f"{INTERNAL_PREFIX}rows"
 _UPLOADS = 8
@@ -45,6 +53,11 @@ class WrittenFiles:
     data_files: Sequence[DataFile]
     schema: Schema
     spec: PartitionSpec
+    io: FileIO
+
+    def remove(self) -> None:
+        """For files that are surely not in the table."""
+        remove_data_files(self.io, self.data_files)
 
 
 class DataFileWriter:
@@ -71,42 +84,44 @@ class DataFileWriter:
         folder = local or self._scratch / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
-            paths, partitions = self._copy(query, folder)
-            self._compare(rows_by_path, self._rows_by_path(paths))
-            urls = [f"{folder_url}/{path.relative_to(folder).as_posix()}" for path in paths]
-            data_files = [self._data_file(path, url, partitions.get(path, ())) for path, url in zip(paths, urls, strict=True)]
+            written = self._write_into(folder, folder_url, query, rows_by_path)
             if local is None:
-                self._upload(paths, urls)
+                self._upload(written)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         if local is None:
             shutil.rmtree(folder, ignore_errors=True)
-        return WrittenFiles(data_files, self._schema, self._spec)
+        return WrittenFiles(list(written.values()), self._schema, self._spec, self._table.io)
+
+    def rehearse(self, query: str, rows_by_path: Mapping[str, int]) -> None:
+        """Raise what `write` raises over these rows, and leave nothing behind."""
+        folder = self._scratch / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            self._write_into(folder, "", query, rows_by_path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _write_into(self, folder: Path, folder_url: str, query: str, rows_by_path: Mapping[str, int]) -> dict[Path, DataFile]:
+        paths, partitions = self._copy(query, folder)
+        self._compare(rows_by_path, self._rows_by_path(paths))
+        return {
+            path: self._data_file(path, f"{folder_url}/{path.relative_to(folder).as_posix()}", partitions.get(path, ())) for path in paths
+        }
 
     def _copy(self, query: str, folder: Path) -> tuple[list[Path], dict[Path, tuple[Any, ...]]]:
         """The files written, and the partition values of each."""
         if self._spec.is_unpartitioned():
-            target = folder / "part-0.parquet"
-            self._copy_to(target, f"SELECT * FROM ({query}){self._order()}")
-            return [target], {}
+            self._copy_to(folder / "part-0.parquet" if self._order() else folder, f"SELECT * FROM ({query}){self._order()}")
+            return sorted(folder.glob("*.parquet")), {}
         rows = f"({query}) AS {_ROWS}"
-        values = PartitionValues(self._connection, self._schema)
-        expressions = [values.expression(field.source_id, field.transform, rows, _ROWS) for field in self._spec.fields]
-        names = [f"{_PARTITION}_{number}" for number in range(len(expressions))]
-        aliased = ", ".join(f"{expression} AS {name}" for expression, name in zip(expressions, names, strict=True))
-        self._connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE partitions AS SELECT row_number() OVER () AS {_PARTITION}, *"
-            f" FROM (SELECT DISTINCT {aliased} FROM {rows})"
-        )
-        partitions = self._connection.execute(f"FROM partitions ORDER BY {_PARTITION}").fetchall()
-        if len(partitions) > MOST_PARTITIONS:
-            message = f"one batch holds {len(partitions)} partitions, more than {MOST_PARTITIONS}: partition by fewer values"
-            raise ValidationError.of("destination", "partitionBy", message=message)
-        if len(names) == 1 and not any(isinstance(value, str) for _, value in partitions):
+        names = [f"{_PARTITION}_{number}" for number in range(len(self._spec.fields))]
+        aliased, partitions = self._partitions(rows, names)
+        if len(names) == 1 and not any(isinstance(values[0], str) for values, _ in partitions.values()):
             # A number names its folder. Text may be too long for that, so its partitions are numbered.
             numbered = f"SELECT *, {aliased} FROM {rows}{self._order(first=names[0])}"
-            by_folder = {"__HIVE_DEFAULT_PARTITION__" if value is None else str(value).lower(): (value,) for _, value in partitions}
+            by_folder = {"__HIVE_DEFAULT_PARTITION__" if text is None else text: values for values, text in partitions.values()}
             folder_column = names[0]
         else:
             matches = " AND ".join(f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in names)
@@ -114,14 +129,46 @@ class DataFileWriter:
                 f"SELECT r.* EXCLUDE ({', '.join(names)}), s.{_PARTITION}"
                 f" FROM (SELECT *, {aliased} FROM {rows}) r JOIN partitions s ON {matches}{self._order(first=_PARTITION)}"
             )
-            by_folder = {str(row[0]): row[1:] for row in partitions}
+            by_folder = {str(number): values for number, (values, _) in partitions.items()}
             folder_column = _PARTITION
         self._copy_to(folder, numbered, f"PARTITION_BY ({folder_column})")
         paths = sorted(folder.glob("*/*.parquet"))
         return paths, {path: by_folder[path.parent.name.partition("=")[2]] for path in paths}
 
+    def _partitions(self, rows: str, names: Sequence[str]) -> tuple[str, dict[int, tuple[tuple[Any, ...], str | None]]]:
+        """The SQL of the rows' partition values under these names, and the partitions that there are, by number: the values, and the first
+        one as DuckDB writes it.
+
+        Leaves them in the table `partitions`. Raises `PartitionValueError`.
+        """
+        fields = self._spec.fields
+        values = PartitionValues(self._connection, self._schema)
+        expressions = [values.expression(field.source_id, field.transform, rows, _ROWS) for field in fields]
+        aliased = ", ".join(f"{expression} AS {name}" for expression, name in zip(expressions, names, strict=True))
+        sources = [self._schema.find_field(field.source_id) for field in fields]
+        given = ", ".join(f"{identifier(source.name)} IS NOT NULL AS {name}_given" for source, name in zip(sources, names, strict=True))
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE partitions AS SELECT row_number() OVER () AS {_PARTITION}, *"
+            f" FROM (SELECT DISTINCT {aliased}, {given} FROM {rows})"
+        )
+        found = self._connection.execute(f"SELECT *, CAST({names[0]} AS VARCHAR) FROM partitions ORDER BY {_PARTITION}").fetchall()
+        if len(found) > MOST_PARTITIONS:
+            message = f"one batch holds {len(found)} partitions, more than {MOST_PARTITIONS}: partition by fewer values"
+            raise ValidationError.of("destination", "partitionBy", message=message)
+        partitions = {}
+        for number, *row, text in found:
+            partition, are_given = tuple(row[: len(fields)]), row[len(fields) :]
+            for field, source, value, is_given in zip(fields, sources, partition, are_given, strict=True):
+                if is_given and not _is_partition(value, field, source.field_type):
+                    message = f'The column "{source.name}" has a value beyond what the table\'s partition "{field.name}" can hold'
+                    raise PartitionValueError(f"{message} ({field.transform}).")
+            partitions[number] = (partition, text)
+        return aliased, partitions
+
     def _copy_to(self, target: Path, query: str, *options: str) -> None:
-        shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options])
+        # Where DuckDB begins another file, it does not keep the order.
+        sizes = [] if self._order() else [f"FILE_SIZE_BYTES {MOST_FILE_BYTES}"]
+        shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options, *sizes])
         self._connection.execute(f"COPY ({query}) TO {literal(str(target))} ({shown})")
 
     def _order(self, first: str | None = None) -> str:
@@ -145,11 +192,7 @@ class DataFileWriter:
                 raise RowsLostError(f"{path}: {rows} rows were read, but {written.get(path, 0)} were written; nothing was committed")
 
     def _data_file(self, path: Path, url: str, partition: tuple[Any, ...]) -> DataFile:
-        statistics = data_file_statistics_from_parquet_metadata(
-            parquet_metadata=pq.read_metadata(path),
-            stats_columns=compute_statistics_plan(self._schema, self._table.properties),
-            parquet_column_mapping=parquet_path_to_id_mapping(self._schema),
-        )
+        statistics = self._statistics(path)
         return DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=url,
@@ -163,14 +206,50 @@ class DataFileWriter:
             **statistics.to_serialized_dict(),
         )
 
-    def _upload(self, paths: Sequence[Path], urls: Sequence[str]) -> None:
-        def upload(path: Path, url: str) -> None:
-            with path.open("rb") as source, self._table.io.new_output(url).create() as target:
+    def _statistics(self, path: Path) -> DataFileStatistics:
+        metadata = pq.read_metadata(path)
+        plan = compute_statistics_plan(self._schema, self._table.properties)
+        ids = parquet_path_to_id_mapping(self._schema)
+        try:
+            return data_file_statistics_from_parquet_metadata(metadata, plan, ids)
+        except OverflowError:
+            # Python has no date before the year 1 or after 9999. A column that has one goes without bounds: then no reader skips the file.
+            counts = MetricsMode(MetricModeTypes.COUNTS)
+            plan |= {ids[name]: replace(plan[ids[name]], mode=counts) for name in _columns_beyond_python(metadata)}
+            return data_file_statistics_from_parquet_metadata(metadata, plan, ids)
+
+    def _upload(self, written: Mapping[Path, DataFile]) -> None:
+        def upload(path: Path, data_file: DataFile) -> None:
+            with path.open("rb") as source, self._table.io.new_output(data_file.file_path).create() as target:
                 while data := source.read(8 << 20):
                     target.write(data)
 
-        with ThreadPoolExecutor(min(_UPLOADS, len(paths)), thread_name_prefix="upload") as pool:
-            list(pool.map(upload, paths, urls))
+        with ThreadPoolExecutor(min(_UPLOADS, len(written)), thread_name_prefix="upload") as pool:
+            list(pool.map(upload, written.keys(), written.values()))
+
+
+def _is_partition(value: Any, field: PartitionField, source: IcebergType) -> bool:
+    """PyIceberg has to write the value for people, too, and knows days and hours of the years 1 to 9999 only."""
+    try:
+        if value is not None:
+            field.transform.to_human_string(source, value)
+    except OverflowError:
+        return False
+    return value is not None
+
+
+def _columns_beyond_python(metadata: pq.FileMetaData) -> set[str]:
+    """The columns, by their path in the file, whose least or greatest value is no value of Python's."""
+    found = set()
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            try:
+                if column.is_stats_set:
+                    _ = column.statistics.min, column.statistics.max
+            except OverflowError:
+                found.add(column.path_in_schema)
+    return found
 
 
 def _ids(field_id: int, type_: IcebergType) -> str:
@@ -185,11 +264,6 @@ def _ids(field_id: int, type_: IcebergType) -> str:
         case _:
             return str(field_id)
     return f"{{__duckdb_field_id: {field_id}, {', '.join(inner)}}}"
-
-
-def rows_by_path(rows: pa.Table) -> dict[str, int]:
-    """How many rows of each source file a table in memory holds."""
-    return {item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()}
 
 
 def local_path(url: str) -> Path | None:

@@ -33,7 +33,7 @@ from integrations.engines.embedded.previews import json_ready_rows
 from integrations.engines.embedded.row_count import RowCount
 from integrations.engines.embedded.row_removal import remove_rows
 from integrations.engines.embedded.row_rules import RowRules
-from integrations.engines.embedded.settings import EmbeddedEngineSettings
+from integrations.engines.embedded.settings import LOOKUPS_AT_ONCE, EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors, table_schema
 from integrations.engines.embedded.target_columns import TargetColumns
 from integrations.engines.embedded.worker_threads import WorkerThreads
@@ -48,10 +48,12 @@ class EmbeddedEngine:
         self._stores = stores
         self._tables = Tables(settings)
         self._threads = WorkerThreads(settings.concurrent_operations)
+        self._lookups = WorkerThreads(LOOKUPS_AT_ONCE)
 
     async def close(self) -> None:
         """Wait for what is under way, and let go of the catalog."""
         await self._threads.close()
+        await self._lookups.close()
         self._tables.close()
 
     async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
@@ -77,17 +79,17 @@ class EmbeddedEngine:
     async def fence(
         self, destination: Destination, *, table_uuid: UUID | None, batch_id: UUID, epoch: int, replaces: Replaced = NONE_REPLACED
     ) -> BatchEvidence | None:
-        return await self._threads.run_to_end(lambda: fence(self._tables, destination, table_uuid, batch_id, epoch, replaces))
+        return await self._lookups.run_to_end(lambda: fence(self._tables, destination, table_uuid, batch_id, epoch, replaces))
 
     async def version(self) -> str:
         """The readers' and the writers' versions, once the catalog has answered. Raises `TableUnavailableError`."""
         with catalog_errors():
-            await self._threads.run(self._tables.ping)
+            await self._lookups.run(self._tables.ping)
         return f"DuckDB {duckdb.__version__}, PyIceberg {pyiceberg.__version__}"
 
     async def table_state(self, destination: Destination) -> TableState | None:
         with catalog_errors():
-            return await self._threads.run(self._tables.state, destination)
+            return await self._lookups.run(self._tables.state, destination)
 
     async def rows_by_file(self, destination: Destination, *, table_uuid: UUID | None) -> AsyncGenerator[Sequence[tuple[str, int]], None]:
         work = await self._threads.run(Workspace, self._settings)
@@ -99,7 +101,11 @@ class EmbeddedEngine:
             await asyncio.shield(self._threads.run(work.close))
 
     async def remove_rows(self, destination: Destination, *, table_uuid: UUID | None, path_prefix: str, guard: CommitGuard) -> int:
-        return await remove_rows(self._settings, self._tables, self._threads, destination, table_uuid, path_prefix, guard)
+        work = await self._threads.run(Workspace, self._settings)
+        try:
+            return await remove_rows(work, self._tables, self._threads, destination, table_uuid, path_prefix, guard)
+        finally:
+            await asyncio.shield(self._threads.run(work.close))
 
     async def drop_table(self, destination: Destination, *, table_uuid: UUID | None = None) -> bool:
         with catalog_errors():

@@ -8,15 +8,22 @@ import re
 from collections.abc import Iterator
 
 from integrations.engines.embedded.batch_files import excerpt
-from integrations.engines.embedded.content import FileContentError
+from integrations.engines.embedded.content import LONGEST_LINE, FileContentError
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _LINES_CHARACTERS = 4 << 20
-_decoder = json.JSONDecoder()
+_END = 100
+"""So many characters before the end of what was read, no word, number or escape is cut: what is wrong there is wrong."""
+# Only the end of a value is looked for: what a number is worth, and whether it fits, is for whoever reads the row.
+_decoder = json.JSONDecoder(parse_float=str, parse_int=str)
 
 
 def array_elements_as_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yields blocks of whole lines. Raises `FileContentError` for anything but one whole array."""
+    """Yields blocks of whole lines. Raises `FileContentError` for anything but one whole array.
+
+    How the blocks are cut makes no difference. Of the text, what is left of a block and one element are held, and an element has
+    at most `LONGEST_LINE` characters.
+    """
     text = _Text(blocks)
     if text.next_character() != "[":
         raise FileContentError("The file is not a JSON array: it does not begin with [.")
@@ -82,27 +89,51 @@ class _Text:
                 _, end = _decoder.raw_decode(self._text, self._position)
             except RecursionError:
                 raise FileContentError(f"Row {number} is nested too deeply.") from None
-            except ValueError as error:
-                if self._more():
+            except json.JSONDecodeError as error:
+                # Of a string without an end, the place is where it begins.
+                cut = error.msg.startswith("Unterminated string") or self._is_near_the_end(error.pos)
+                if cut and self._more_of(number):
                     continue
-                where = excerpt(self._text[self._position :])
+                wrong = "is not valid JSON, or the file is truncated" if cut else "is not valid JSON"
                 raise FileContentError(
-                    f"Row {number} is not valid JSON, or the file is truncated ({getattr(error, 'msg', error)}): {where}"
+                    f"Row {number} {wrong} ({error.msg}): {excerpt(self._text[self._position : self._position + _END])}"
                 ) from None
-            if end < len(self._text) or not self._more():
-                element = self._text[self._position : end]
-                self._position = end
-                return element
+            if self._is_near_the_end(end) and self._more_of(number):
+                # A number may go on.
+                continue
+            if end - self._position > LONGEST_LINE:
+                raise _too_long(number)
+            element = self._text[self._position : end]
+            self._position = end
+            return element
 
-    def _more(self) -> bool:
-        if self._ended:
-            return False
+    def _is_near_the_end(self, position: int) -> bool:
+        return position > len(self._text) - _END
+
+    def _more_of(self, number: int) -> bool:
+        """As `_more`, for an element that does not end in what was read; at least as much again, so that none is parsed often."""
+        length = len(self._text) - self._position
+        if length > LONGEST_LINE + _END:
+            raise _too_long(number)
+        return self._more(length)
+
+    def _more(self, characters: int = 1) -> bool:
+        """Read so many characters, or the rest; whether anything came. Then, and only then, the position is another."""
+        pieces: list[str] = []
+        size = 0
         try:
-            data = next(self._blocks, None)
-            self._ended = data is None
-            added = self._decode(data or b"", self._ended)
+            while size < characters and not self._ended:
+                data = next(self._blocks, None)
+                self._ended = data is None
+                pieces.append(self._decode(data or b"", self._ended))
+                size += len(pieces[-1])
         except UnicodeDecodeError:
             raise FileContentError("The file is not UTF-8.") from None
-        self._text = self._text[self._position :] + added
-        self._position = 0
-        return not self._ended or bool(added)
+        if size:
+            self._text = "".join([self._text[self._position :], *pieces])
+            self._position = 0
+        return size > 0
+
+
+def _too_long(number: int) -> FileContentError:
+    return FileContentError(f"Row {number} is longer than {LONGEST_LINE >> 20} MB.")

@@ -124,7 +124,6 @@ class JsonReader:
             content = False
             try:
                 for data in self._content(file):
-                    self._work.check()
                     content = True
                     if file.index in self._doubtful:
                         break
@@ -153,7 +152,7 @@ class JsonReader:
 
     def _content(self, file: LoadFile) -> Iterator[bytes]:
         """The file's lines; of an array, a line for each element. Nothing for a file with nothing but white space."""
-        blocks = read_blocks(file.local, compression_of(file.local, self._options.compression))
+        blocks = self._while_wanted(read_blocks(file.local, compression_of(file.local, self._options.compression)))
         first = next((block for block in blocks if not block.isspace()), None)
         if first is None:
             return
@@ -164,6 +163,11 @@ class JsonReader:
             # An array without elements is content, too.
             blocks = itertools.chain(array_elements_as_lines(blocks), [b""])
         yield from blocks
+
+    def _while_wanted(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            self._work.check()
+            yield block
 
     def _parsed(self, chunks: Iterable[list[Block]], pool: ThreadPoolExecutor) -> list[pa.Table]:
         tables: list[pa.Table] = []

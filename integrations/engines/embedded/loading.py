@@ -92,19 +92,28 @@ class Loading:
 
     def write(self, table: Table, batch_id: str) -> WrittenFiles:
         """Write the open files' rows as data files of the table."""
-        connection = self._work.connection
+        return self._writer(table).write(*self._stored_rows(table, batch_id))
+
+    def rehearse(self, table: Table, batch_id: str) -> None:
+        """Raise what `write` raises, and leave nothing behind."""
+        self._writer(table).rehearse(*self._stored_rows(table, batch_id))
+
+    def _writer(self, table: Table) -> DataFileWriter:
+        schema = evolved_schema(table, self.columns_with_provenance())
+        return DataFileWriter(self._work.connection, table, schema, self._work.folder)
+
+    def _stored_rows(self, table: Table, batch_id: str) -> tuple[str, dict[str, int]]:
+        """The query for the rows as the table has them, and how many there are of each path."""
         open_files = [file for file in self.files if file.is_open]
         paths = pa.table({FILE: pa.array([file.index for file in open_files], pa.int32()), "path": [file.path for file in open_files]})
-        connection.register("batch_files", paths)
-        schema = evolved_schema(table, self.columns_with_provenance())
-        rows = self.statement(rescue_column=RESCUED_DATA_COLUMN in schema.column_names)
+        self._work.connection.register("batch_files", paths)
+        rows = self.statement(rescue_column=RESCUED_DATA_COLUMN in table.schema().column_names)
         query = (
             f"SELECT stored.* EXCLUDE ({FILE}), batch_files.path AS {identifier(SOURCE_FILE_COLUMN)},"
             f" {literal(batch_id)} AS {identifier(BATCH_ID_COLUMN)}"
             f" FROM ({rows}) stored JOIN batch_files USING ({FILE})"
         )
-        writer = DataFileWriter(connection, table, schema, self._work.folder)
-        return writer.write(query, {file.path: file.rows for file in open_files})
+        return query, {file.path: file.rows for file in open_files}
 
 
 def _reader(work: Workspace, settings: EmbeddedEngineSettings, format_: FormatSpec, target: TargetColumns, rules: RowRules) -> Reader:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
 from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from integrations.engines.embedded.commits import forbid_retries, main_ancestry, replace_files
-from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files, rows_by_path
+from integrations.engines.embedded.data_file_rows import STAGED_ROWS, pieces, stage
+from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.orphans import remove_orphans
 from integrations.engines.embedded.snapshot_files import files_of, remove
@@ -61,10 +60,8 @@ def _merge_small_files(work: Workspace, table: Table) -> Table:
     try:
         writer = DataFileWriter(work.connection, table, table.schema(), work.folder)
         for bundle in bundles:
-            work.check()
-            rows = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table(bundle)
-            work.connection.register("bundle", rows)
-            merged += writer.write("FROM bundle", rows_by_path(rows)).data_files
+            rows = stage(work, chain.from_iterable(pieces(table, table.schema(), task) for task in bundle))
+            merged += writer.write(f"FROM {STAGED_ROWS}", rows).data_files
     except BaseException:
         remove_data_files(table.io, merged)
         raise

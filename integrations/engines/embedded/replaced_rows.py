@@ -13,13 +13,12 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.conversions import from_bytes
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import StringType
 
 from domain.ports.engine import BATCH_ID_COLUMN, SOURCE_FILE_COLUMN, Replaced
+from integrations.engines.embedded.data_file_rows import pieces
 from integrations.engines.embedded.row_rewrite import Rewrite, rewritten
 from integrations.engines.embedded.workspaces import Workspace
 
@@ -59,10 +58,9 @@ class ReplacedRows:
         for task in self._table.scan(selected_fields=_KEYS).plan_files():
             if not (_may_hold(task.file, path_id, self._paths) and _may_hold(task.file, batch_id, self._batches)):
                 continue
-            rows = ArrowScan(self._table.metadata, self._table.io, schema.select(*_KEYS), AlwaysTrue()).to_table([task])
-            going = rows.filter(self._going(rows))
-            if len(going):
-                yield task, going
+            going = [rows.filter(self._going(rows)) for rows in pieces(self._table, schema.select(*_KEYS), task)]
+            if any(map(len, going)):
+                yield task, pa.concat_tables(going)
 
     def _going(self, rows: pa.Table) -> pa.ChunkedArray:
         path, batch = (rows.column(name).cast(pa.large_string()) for name in _KEYS)

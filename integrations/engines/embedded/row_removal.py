@@ -14,9 +14,9 @@ from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from domain.steps import Step, reached
 from integrations.engines.embedded.commits import forbid_retries, replace_files
+from integrations.engines.embedded.data_file_rows import pieces
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.row_rewrite import Rewrite, rewritten
-from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables, catalog_errors
 from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.embedded.workspaces import Workspace
@@ -26,7 +26,7 @@ REMOVED_PREFIX_PROPERTY = "autoloader.removed-prefix"
 
 
 async def remove_rows(
-    settings: EmbeddedEngineSettings,
+    work: Workspace,
     tables: Tables,
     threads: WorkerThreads,
     destination: Destination,
@@ -36,7 +36,7 @@ async def remove_rows(
 ) -> int:
     """See `domain.ports.engine.Engine.remove_rows`. Files that hold other rows too are written anew, without the ones to go."""
     for _ in range(REMOVAL_TRIES):
-        removal = await threads.run_to_end(partial(_prepare, settings, tables, destination, table_uuid, path_prefix))
+        removal = await threads.run_to_end(partial(_prepare, work, tables, destination, table_uuid, path_prefix), stop=work.stop)
         if removal is None:
             return 0
         reached(Step.REMOVAL_WRITTEN)
@@ -52,22 +52,20 @@ async def remove_rows(
     raise TableUnavailableError(f"{destination.key} was changed by others {REMOVAL_TRIES} times while rows were being removed; try again")
 
 
-def _prepare(
-    settings: EmbeddedEngineSettings, tables: Tables, destination: Destination, table_uuid: UUID | None, path_prefix: str
-) -> Rewrite | None:
+def _prepare(work: Workspace, tables: Tables, destination: Destination, table_uuid: UUID | None, path_prefix: str) -> Rewrite | None:
     def going(rows: pa.Table) -> pa.ChunkedArray:
         return pc.fill_null(pc.starts_with(rows.column(SOURCE_FILE_COLUMN), pattern=path_prefix), False)
 
-    work = Workspace(settings)
-    try:
-        with catalog_errors():
-            table = tables.find_the_one(destination, table_uuid)
-            if table is None or SOURCE_FILE_COLUMN not in table.schema().column_names:
-                return None
-            table = forbid_retries(table)
-            return rewritten(work, table, table.scan(StartsWith(term=SOURCE_FILE_COLUMN, value=path_prefix)).plan_files(), going)
-    finally:
-        work.close()
+    with catalog_errors():
+        table = tables.find_the_one(destination, table_uuid)
+        if table is None or SOURCE_FILE_COLUMN not in table.schema().column_names:
+            return None
+        table = forbid_retries(table)
+        paths = table.schema().select(SOURCE_FILE_COLUMN)
+        tasks = table.scan(StartsWith(term=SOURCE_FILE_COLUMN, value=path_prefix)).plan_files()
+        # A file's bounds say between which paths its rows lie, not whether there is one to go.
+        found = (task for task in tasks if any(pc.any(going(rows)).as_py() for rows in pieces(table, paths, task)))
+        return rewritten(work, table, found, going)
 
 
 def _committed(removal: Rewrite, path_prefix: str) -> bool:

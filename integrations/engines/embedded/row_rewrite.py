@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files, rows_by_path
+from integrations.engines.embedded.data_file_rows import STAGED_ROWS, pieces, stage
+from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.workspaces import Workspace
 
 Mask = Callable[[pa.Table], pa.ChunkedArray]
@@ -42,17 +41,28 @@ def rewritten(work: Workspace, table: Table, tasks: Iterable[FileScanTask], goin
         writer = DataFileWriter(work.connection, table, table.schema(), work.folder)
         for task in tasks:
             work.check()
-            rows = ArrowScan(table.metadata, table.io, table.schema(), AlwaysTrue()).to_table([task])
-            staying = rows.filter(pc.invert(going(rows)))
-            if len(staying) == len(rows):
+            staying, gone = _stage_staying(work, table, task, going)
+            if not gone:
                 continue
             old.append(task.file)
-            removed += len(rows) - len(staying)
-            if len(staying):
-                work.connection.register("staying", staying)
-                new += writer.write("FROM staying", rows_by_path(staying)).data_files
-                work.connection.unregister("staying")
+            removed += gone
+            if staying:
+                new += writer.write(f"FROM {STAGED_ROWS}", staying).data_files
     except BaseException:
         remove_data_files(table.io, new)
         raise
     return Rewrite(table, old, new, removed) if old else None
+
+
+def _stage_staying(work: Workspace, table: Table, task: FileScanTask, going: Mask) -> tuple[Mapping[str, int], int]:
+    """Of the rows of a data file, how many of each source file stay, which are staged then, and how many go."""
+    gone = 0
+
+    def staying() -> Iterator[pa.Table]:
+        nonlocal gone
+        for rows in pieces(table, table.schema(), task):
+            left = rows.filter(pc.invert(going(rows)))
+            gone += len(rows) - len(left)
+            yield left
+
+    return stage(work, staying()), gone

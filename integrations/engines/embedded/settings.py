@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CATALOG_NAME = "autoloader"
+LOOKUPS_AT_ONCE = 4
+"""How many look-ups of metadata, which hold no rows in memory, are under way at once; loads never keep them waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +18,10 @@ class EmbeddedEngineSettings:
 
     `catalog_uri` is a SQLAlchemy URL (`postgresql+psycopg2://...`); `warehouse` is `file:///...` or `s3://...`, and
     `catalog_properties` hold what PyIceberg needs to reach it (`s3.endpoint`, ...). `staging_dir` is scratch space, best in
-    memory, that exists. `memory_limit` is DuckDB's, for each load, in its notation (`1GB`). `concurrent_operations` bounds
-    how many loads and look-ups run at once. What may hold secrets is not shown.
+    memory, that exists. `memory_limit` is DuckDB's, for each operation, in its notation (`1GB`). `concurrent_operations` bounds
+    how many operations that handle rows (loads, previews, counts, removals, care of tables) are under way at once, and so their
+    memory, which is at most the product of the two and what is parsed; metadata is looked up beside them, by `LOOKUPS_AT_ONCE`.
+    What may hold secrets is not shown.
     """
 
     catalog_uri: str = field(repr=False)

@@ -7,12 +7,14 @@ import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import TypedDict
 from uuid import UUID
 
 import duckdb
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io import load_file_io
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -38,9 +40,10 @@ from pyiceberg.types import (
     TimeType,
     UUIDType,
 )
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from domain.errors import DomainError, ValidationError
+from domain.errors import ValidationError
 from domain.ingestions.entities import Destination
 from domain.ports.engine import (
     BATCH_ID_COLUMN,
@@ -53,7 +56,7 @@ from domain.ports.engine import (
     TableUnavailableError,
 )
 from integrations.engines.embedded import column_types as types
-from integrations.engines.embedded.errors import CommitConflictError, RowsLostError
+from integrations.engines.embedded.errors import OWN_ERRORS
 from integrations.engines.embedded.partition_transforms import parse_partition
 from integrations.engines.embedded.settings import EmbeddedEngineSettings
 from integrations.engines.embedded.target_columns import RESERVED_COLUMNS
@@ -95,7 +98,7 @@ def catalog_errors() -> Iterator[None]:
     """Whatever the catalog or the warehouse raises becomes `TableUnavailableError`; the domain's errors and our own pass."""
     try:
         yield
-    except (DomainError, CommitConflictError, RowsLostError, duckdb.Error):
+    except (*OWN_ERRORS, duckdb.Error):
         raise
     except Exception as error:
         # Its own words may name hosts, users and buckets: they are for the log, and tenants see the message.
@@ -182,12 +185,19 @@ class Tables:
 
     def find_or_create(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
         identifier = self._identifier(destination)
-        schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
-        spec, order = _partition_spec(destination, schema), _sort_order(destination, schema)
         self._ensure_namespace(destination.database)
         with suppress(TableAlreadyExistsError):
-            return self.catalog.create_table(identifier, schema, partition_spec=spec, sort_order=order, properties=TABLE_PROPERTIES)
+            return self.catalog.create_table(identifier, **_definition(destination, columns, rescue_column=rescue_column))
         return self.catalog.load_table(identifier)
+
+    def planned(self, destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> Table:
+        """The table that `find_or_create` would create; it is not in the catalog. Files that are written for it fit the created one."""
+        identifier = self._identifier(destination)
+        self._ensure_namespace(destination.database)
+        catalog = self.catalog
+        definition = _definition(destination, columns, rescue_column=rescue_column)
+        metadata = catalog.create_table_transaction(identifier, **definition).table_metadata
+        return Table(identifier, metadata, "", load_file_io(catalog.properties, metadata.location), catalog)
 
     def _ensure_namespace(self, name: str) -> None:
         try:
@@ -200,12 +210,44 @@ class Tables:
                 raise
 
     def drop(self, destination: Destination, table_uuid: UUID | None) -> bool:
-        self.find_the_one(destination, table_uuid)
-        try:
-            self.catalog.purge_table(self._identifier(destination))
-        except NoSuchTableError:
+        """Drop the table and its files; False when there was none. Raises `TableReplacedError`."""
+        aside = self.set_aside(destination, table_uuid)
+        if aside is None:
             return False
+        with suppress(NoSuchTableError):
+            self.catalog.purge_table(aside)
         return True
+
+    def set_aside(self, destination: Destination, table_uuid: UUID | None) -> tuple[str, str] | None:
+        """Give the table a name that no other ever has, and say which: whoever drops that one drops no other, however late.
+
+        None when there is no table. One with `table_uuid` that was set aside before, and is still there, is found again. Raises
+        `TableReplacedError` as `find_the_one` does.
+        """
+        if table_uuid is not None and self.catalog.table_exists(aside := _aside(destination, table_uuid)):
+            return aside
+        while (table := self.find_the_one(destination, table_uuid)) is not None:
+            aside = _aside(destination, table.metadata.table_uuid)
+            if self._rename(table, aside[1]):
+                return aside
+        return None
+
+    def _rename(self, table: Table, name: str) -> bool:
+        """Whether the table was still as it had been loaded: the catalog's row changes on that condition, as it does in a commit."""
+        database, old_name = table.name()
+        statement = (
+            update(IcebergTables)
+            .where(
+                IcebergTables.catalog_name == self.catalog.name,
+                IcebergTables.table_namespace == database,
+                IcebergTables.table_name == old_name,
+                IcebergTables.metadata_location == table.metadata_location,
+            )
+            .values(table_name=name)
+            .returning(IcebergTables.table_name)
+        )
+        with self.catalog.engine.begin() as connection:
+            return connection.execute(statement).first() is not None
 
     def ping(self) -> None:
         """Ask the catalog something small."""
@@ -229,6 +271,28 @@ class Tables:
             message = f"there is no catalog {destination.catalog!r}; the embedded engine serves {self._settings.catalog_name!r}"
             raise ValidationError.of("destination", "catalog", message=message)
         return (destination.database, destination.table)
+
+
+def _aside(destination: Destination, table_uuid: UUID) -> tuple[str, str]:
+    return (destination.database, f"dropped_{table_uuid.hex}")
+
+
+class _Definition(TypedDict):
+    schema: Schema
+    partition_spec: PartitionSpec
+    sort_order: SortOrder
+    properties: dict[str, str]
+
+
+def _definition(destination: Destination, columns: Mapping[str, pa.DataType], *, rescue_column: bool) -> _Definition:
+    """Raises `ValidationError` when the destination's partitions or order do not go with the columns."""
+    schema = iceberg_schema(with_provenance(columns, rescue_column=rescue_column))
+    return {
+        "schema": schema,
+        "partition_spec": _partition_spec(destination, schema),
+        "sort_order": _sort_order(destination, schema),
+        "properties": TABLE_PROPERTIES,
+    }
 
 
 def _partition_spec(destination: Destination, schema: Schema) -> PartitionSpec:

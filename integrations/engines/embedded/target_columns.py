@@ -13,7 +13,7 @@ from domain.ports.engine import BATCH_ID_COLUMN, NO_DECISIONS, RESCUED_DATA_COLU
 from integrations.engines.embedded.column_decisions import ColumnDecisions
 from integrations.engines.embedded.column_types import NULL, parse_type
 from integrations.engines.embedded.parts import INTERNAL_PREFIX
-from integrations.engines.embedded.type_merging import case_collision, storable, unify, widen
+from integrations.engines.embedded.type_merging import case_collision, full_name_twice, storable, unify, widen
 
 RESERVED_COLUMNS = frozenset({SOURCE_FILE_COLUMN, BATCH_ID_COLUMN, RESCUED_DATA_COLUMN})
 MOST_COLUMNS = 5_000
@@ -140,6 +140,9 @@ class TargetColumns:
                     f"The file would bring the table to {len(columns)} columns, more than {MOST_COLUMNS}: are values used as names?"
                     " Pin such a column as a map or a string."
                 )
+            if columns != self._columns and (full_name := full_name_twice(columns)) is not None:
+                message = f'A column and a field inside another would both have the full name "{full_name}"'
+                raise ColumnNamesError(f"{message}, which a table cannot hold: rename one.")
             self._columns = columns
             self._empty = frozenset(empty - set(columns))
             self._by_folded_name.update({name.casefold(): name for name in columns})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow as pa
 
@@ -137,6 +137,36 @@ def case_collision(type_: pa.DataType, column: pa.DataType | None = None) -> tup
     elif is_map(type_):
         return case_collision(type_.item_type, column.item_type if column is not None and is_map(column) else None)
     return None
+
+
+def full_name_twice(columns: Mapping[str, pa.DataType]) -> str | None:
+    """A full name, with points between, that two columns or fields have, which no table can hold: `a.b` and the field `b` of `a`."""
+    seen: set[str] = set()
+    # Without a point in a name, names are as different as the places that they are for.
+    for full_name in _full_names(columns, "") if any(_has_point(name, type_) for name, type_ in columns.items()) else ():
+        if full_name in seen:
+            return full_name
+        seen.add(full_name)
+    return None
+
+
+def _inner(type_: pa.DataType) -> dict[str, pa.DataType]:
+    """What is inside a type, by the names that Iceberg has for it."""
+    if is_struct(type_):
+        return struct_fields(type_)
+    if is_list(type_):
+        return {"element": type_.value_type}
+    return {"key": type_.key_type, "value": type_.item_type} if is_map(type_) else {}
+
+
+def _full_names(fields: Mapping[str, pa.DataType], prefix: str) -> Iterator[str]:
+    for name, type_ in fields.items():
+        yield prefix + name
+        yield from _full_names(_inner(type_), f"{prefix}{name}.")
+
+
+def _has_point(name: str, type_: pa.DataType) -> bool:
+    return "." in name or any(_has_point(*field) for field in _inner(type_).items())
 
 
 def missing_fields(type_: pa.DataType, column: pa.DataType, path: str) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pyarrow as pa
 
 from integrations.engines.embedded.casts import (
-    CLOCK_TEXT,
     DAY_TEXT,
     DOUBLE_TEXT,
     EXACT_DOUBLE,
     LONG_TEXT,
+    MOMENT_TEXT,
     NOT_FINITE_TEXT,
     OFFSET_TEXT,
     Cast,
@@ -38,10 +38,11 @@ from integrations.engines.spark.types import identifier, literal, sql_type
 
 _PATTERNS: dict[pa.DataType, str] = {
     DATE: DAY_TEXT,
-    TIMESTAMP: f"{DAY_TEXT}([T ]{CLOCK_TEXT})?",
-    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{CLOCK_TEXT}{OFFSET_TEXT}?)?",
+    TIMESTAMP: f"{DAY_TEXT}([T ]{MOMENT_TEXT})?",
+    TIMESTAMPTZ: f"{DAY_TEXT}([T ]{MOMENT_TEXT}{OFFSET_TEXT}?)?",
     UUID: r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
 }
+_END_OF_DAY = r"([T ])24:(00(:00(\.0+)?)?)(?![:.0-9])"
 _PART = 2**62
 """A whole number below its square is two that 64 bits hold."""
 _AS_TEXT = {DATE, TIMESTAMP, TIMESTAMPTZ, UUID, BINARY}
@@ -73,6 +74,9 @@ def from_text(text: str, target: pa.DataType) -> Cast:
         pattern = rf"[+-]?(\d+(\.\d{{0,{target.scale}}}0*)?|\.\d{{1,{max(target.scale, 1)}}}0*)"
         fits = f"{_matches(trimmed, pattern)} AND {value} IS NOT NULL"
     elif target in _PATTERNS:
+        if target in {TIMESTAMP, TIMESTAMPTZ}:
+            midnight = f"regexp_replace({trimmed}, {literal(_END_OF_DAY)}, '$100:$2')"
+            value = f"coalesce({value}, try_cast({midnight} AS {sql}) + INTERVAL '1' DAY)"
         fits = f"{_matches(trimmed, _PATTERNS[target])} AND {value} IS NOT NULL"
     else:
         return Cast(f"CAST(NULL AS {sql})", f"({text} IS NULL)")

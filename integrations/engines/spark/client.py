@@ -26,6 +26,11 @@ from integrations.engines.spark.stream_source import FileStream, cloud_files
 _MESSAGE_BYTES = 256 << 20
 _LOOPBACK = re.compile(r"^sc://(127\.0\.0\.1|\[::1\])(?=[:/]|$)")
 _RETRIES_IN_A_SESSION = 3
+_CHECKPOINTS_IN_S3 = (
+    "spark.sql.streaming.checkpointFileManagerClass",
+    "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager",
+)
+"""Spark's choice opens the bucket several times for each query, and never closes it; this one takes what is open."""
 _TRANSIENT = {SparkUnavailableError.TIMEOUT, SparkUnavailableError.UNREACHABLE}
 
 
@@ -80,16 +85,25 @@ class SparkConnectClient:
     def read_stream(self, stream: FileStream) -> DataFrame:
         """The files as a streaming DataFrame, by Spark's file source, or by `cloudFiles` where the server is Databricks'."""
         session = self.connect()
-        for name, value in stream.session.items():
-            session.conf.set(name, value)
         told = cloud_files(stream) if self._server.is_databricks else stream
-        return session.readStream.format(told.format).options(**told.options).schema(told.schema).load(told.path)
+        store = told.store
+        if store is not None:
+            for name, value in store.session.items():
+                session.conf.set(name, value)
+            # The stream's own listing goes without the options: by then the file system has to be open under its scheme. A stream's
+            # path that is no pattern is looked at when it is resolved; nothing is listed for that.
+            options = {**store.options, "__globPaths__": "false"}
+            _ = session.readStream.format("text").options(**options).load(store.folder).schema
+        reader = session.readStream.format(told.format).options(**told.options, **(store.options if store else {}))
+        return reader.schema(told.schema).load(told.path)
 
     def write_stream(self, rows: DataFrame, table: str, *, checkpoint: str, properties: Mapping[str, str]) -> StreamingQuery:
         """Start appending the rows to an Iceberg table, in its partitions, until all that is there now is in it.
 
         `checkpoint` is a URI of the stream's own; each commit's snapshot gets the `properties`.
         """
+        if checkpoint.startswith("s3a://") and not self._server.is_databricks:
+            self.connect().conf.set(*_CHECKPOINTS_IN_S3)
         writer = rows.writeStream.format("iceberg").outputMode("append").trigger(availableNow=True)
         # Rows of an epoch come in no order of their partitions.
         writer = writer.option("checkpointLocation", checkpoint).option("fanout-enabled", "true")

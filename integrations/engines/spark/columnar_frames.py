@@ -60,9 +60,12 @@ class ColumnarFrames:
     def offer(self, files: Sequence[LoadFile], target: TargetColumns) -> None:
         known = target.columns
         for file in files:
-            types = dict(self._types[file.index]) if file.rows_read else {}
+            named = dict(self._types[file.index]) if file.rows_read or self._format != "avro" else {}
+            types = named if file.rows_read else {}
             try:
-                new = [name for name in types if name not in known]
+                # A file without rows brings no columns, but is judged by its names all the same.
+                target.check_types(named)
+                new = [name for name in named if name not in known]
                 if new and not target.creating and self._rules.evolution is SchemaEvolution.FAIL_ON_NEW_COLUMNS:
                     shown = ", ".join(f'"{name}"' for name in new)
                     raise ColumnNamesError(f"The file has columns that the table does not have: {shown}.")

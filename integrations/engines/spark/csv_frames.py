@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ _CORRUPT = "__autoloader_corrupt"
 _FIELD = "__autoloader_field_{}"
 _LONGEST_HEADER = 1_000_000
 _EMPTY = "''"
+_CHARSETS = {"utf-8": "UTF-8", "latin-1": "ISO-8859-1", "utf-16": "UTF-16"}
+_RETURN = "'\\r'"
+_LAST_RETURN = r"\r\z"
 _NUMBER = r"^-?(0|[1-9]\d{0,14})(\.\d+)?([eE][+-]?\d{1,3})?\z"
 """A leading zero means text (`007`), and so do whole numbers longer than a double holds."""
 _TESTS: Mapping[pa.DataType, str] = {
@@ -44,18 +48,22 @@ def _cast(text: str, read: pa.DataType, target: pa.DataType, hinted: bool) -> Ca
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Files that are read alike. With quotes a row may go over lines, and then a file is read in one piece."""
+    """Files that are read alike. With quotes a row may go over lines, and then a file is read in one piece.
+
+    `returns` says that lines of such a file end with carriage returns. Spark would take them out of quotes, too, where all lines do, and
+    leave them in fields where only some do; so they are taken for text, and taken off then.
+    """
 
     names: tuple[str, ...]
     quotes: bool
+    returns: bool
 
 
 class CsvFrames:
     def __init__(self, source: SparkSource, options: CsvOptions, rules: RowRules) -> None:
         self._source = source
         self._options = options
-        self._encoding = {} if options.encoding == "utf-8" else {"encoding": options.encoding}
-        """How text is read."""
+        self._charset = _CHARSETS[options.encoding]
         self._rules = rules
         self._kinds: dict[int, _Kind] = {}
         self._clean: set[int] = set()
@@ -63,19 +71,22 @@ class CsvFrames:
 
     def survey(self, files: Sequence[LoadFile]) -> None:
         lines = self._look_at_lines(files)
+        broken = self._broken_quotes([file for file in files if file.index in lines and self._has_odd_quotes(lines[file.index])])
         for file in files:
             found = lines.get(file.index)
             if found is None or found["first"] is None:
                 file.empty = True
                 continue
             try:
+                if file.index in broken:
+                    raise FileContentError(f"The file is not CSV: {broken[file.index]}.")
                 self._kinds[file.index] = self._kind(found)
             except FileContentError as error:
                 file.fail(str(error))
         for kind, alike in self._by_kind(files).items():
             rows = self._look_at_rows(kind, alike)
             doubtful = [file for file in alike if file.index in rows and rows[file.index]["last_is_bad"]]
-            cut = self._source.unended(doubtful, **self._encoding)
+            cut = self._source.unended(doubtful, charset=self._charset)
             for file in alike:
                 self._judge(file, kind, lines[file.index], rows.get(file.index), cut_short=file.index in cut)
 
@@ -118,7 +129,7 @@ class CsvFrames:
         return kinds
 
     def _look_at_lines(self, files: Sequence[LoadFile]) -> dict[int, dict[str, Any]]:
-        lines = self._source.text(files, **self._encoding)
+        lines = self._source.text(files, charset=self._charset)
         filled = f"rtrim({literal(chr(13))}, {RAW}) <> ''"
         quote = literal(self._options.quote)
         counted = lines.groupBy(URI).agg(
@@ -126,21 +137,51 @@ class CsvFrames:
                 F.expr(expression).alias(name)
                 for name, expression in {
                     "lines": f"count_if({filled})",
+                    "returns": f"count_if({filled} AND endswith({RAW}, {_RETURN}))",
                     "first": f"min_by(left({RAW}, {_LONGEST_HEADER}), {PLACE}) FILTER (WHERE {filled})",
                     "quotes": f"sum(length({RAW}) - length(replace({RAW}, {quote}, '')))",
+                    "odd_lines": f"count_if({RAW} RLIKE {literal(self._odd_quotes())})",
                     "not_utf8": f"count_if(NOT is_valid_utf8({RAW}))",
                 }.items()
             )
         )
         return {self._source.index_of(row[URI]): row for row in counted.toArrow().to_pylist()}
 
+    def _odd_quotes(self) -> str:
+        """What only lines have in which quotes may stand where CSV has none: a pattern."""
+        quote, delimiter = re.escape(self._options.quote), re.escape(self._options.delimiter)
+        text = f"[^{delimiter}{quote}\\r]"
+        return f"{text}{quote}({quote}{quote})*{text}|(^|{delimiter})({quote}{quote})+{text}"
+
+    def _has_odd_quotes(self, found: Mapping[str, Any]) -> bool:
+        """Whether the file's quotes have to be looked at one by one. Where they are doubled, each tells what it is by what is around it."""
+        return self._options.escape == self._options.quote and bool(found["quotes"] % 2 or found["odd_lines"])
+
+    def _broken_quotes(self, files: Sequence[LoadFile]) -> dict[int, str]:
+        """Those of the files of which Spark's reader would make something where a strict one stops, with what is wrong."""
+        if not files:
+            return {}
+        delimiter = re.escape(self._options.delimiter)
+        first, begins, ends = (literal(pattern) for pattern in (r"\A\ufeff?\z", rf"\A({delimiter}|[\r\n])", rf"[{delimiter}\r\n]\z"))
+        # By the parts between the quotes: where the part before ends tells what the quote is, and so where the part in hand does.
+        place = (
+            "CASE WHEN place = 'within' THEN 'closed' WHEN place = 'closed' AND part = '' THEN 'within'"
+            f" WHEN place = 'broken' OR (place = 'closed' AND NOT part RLIKE {begins}) THEN 'broken'"
+            f" WHEN (place = 'begun' AND part RLIKE {first}) OR part RLIKE {ends} THEN 'within' ELSE 'outside' END"
+        )
+        parts = f"split({RAW}, {literal(re.escape(self._options.quote))})"
+        whole = self._source.whole(files, charset=self._charset)
+        told = whole.selectExpr(URI, f"aggregate({parts}, 'begun', (place, part) -> {place}) AS place").where(
+            "place IN ('broken', 'closed')"
+        )
+        words = {"broken": "there is text after a closing quote", "closed": "a quote is opened and never closed"}
+        return {self._source.index_of(row[URI]): words[row["place"]] for row in told.toArrow().to_pylist()}
+
     def _kind(self, found: Mapping[str, Any]) -> _Kind:
         if found["not_utf8"] and self._options.encoding == "utf-8":
             raise FileContentError("The file is not UTF-8: set the format's encoding.")
-        if found["quotes"] % 2 and self._options.escape == self._options.quote:
-            raise FileContentError("The file is not CSV: a quote is opened and never closed.")
         names = header_names(found["first"].removeprefix("\ufeff").rstrip("\r"), self._options)
-        return _Kind(names, found["quotes"] > 0)
+        return _Kind(names, found["quotes"] > 0, found["quotes"] > 0 and found["returns"] > 0)
 
     def _look_at_rows(self, kind: _Kind, files: Sequence[LoadFile]) -> dict[int, dict[str, Any]]:
         aggregates = {
@@ -204,8 +245,10 @@ class CsvFrames:
             quote=options.quote,
             escape=options.escape,
             header=str(options.header).lower(),
-            encoding=options.encoding,
-            multiLine=str(kind.quotes).lower(),
+            encoding=self._charset,
+            # Spark would look for the ends of lines among bytes, and two are one character of UTF-16.
+            multiLine=str(kind.quotes or options.encoding == "utf-16").lower(),
+            **({"lineSep": "\n"} if kind.returns else {}),
             mode="PERMISSIVE",
             columnNameOfCorruptRecord=_CORRUPT,
             columnPruning="false",
@@ -215,6 +258,10 @@ class CsvFrames:
             emptyValue="",
         )
         rows = read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", *fields, _CORRUPT)
+        if kind.returns:
+            blank = " AND ".join([f"{fields[0]} <=> {_RETURN}", *(f"{field} IS NULL" for field in fields[1:])])
+            ended = (f"regexp_replace({text}, {literal(_LAST_RETURN)}, '') AS {text}" for text in (fields[-1], _CORRUPT))
+            rows = rows.where(f"NOT ({blank})").selectExpr(URI, PLACE, *fields[:-1], *ended)
         if numbered:
             first = 1 if options.header else 0
             rows = rows.selectExpr(URI, f"{NUMBERED_SQL} + {first} AS {PLACE}", *fields, _CORRUPT)

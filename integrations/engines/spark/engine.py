@@ -58,7 +58,7 @@ class SparkEngine:
 
     async def version(self) -> str:
         """Spark's version, once it has answered. Raises `SparkUnavailableError`."""
-        return await self._threads.run(self._ask)
+        return await self._sessions.lookups.run(self._ask)
 
     async def infer(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject]) -> TableSchema:
         return (await self.preview(source, grants, format, objects, limit=0)).schema
@@ -103,9 +103,10 @@ class SparkEngine:
 
     def _drop(self, client: SparkConnectClient, destination: Destination, table_uuid: UUID | None) -> bool:
         with catalog_errors():
-            if self._tables.find_the_one(destination, table_uuid) is None:
-                return False
-        name = ".".join(identifier(part) for part in (destination.catalog, destination.database, destination.table))
+            aside = self._tables.set_aside(destination, table_uuid)
+        if aside is None:
+            return False
+        name = ".".join(identifier(part) for part in (destination.catalog, *aside))
         try:
             client.connect().sql(f"DROP TABLE IF EXISTS {name} PURGE").collect()
         except PySparkException as error:

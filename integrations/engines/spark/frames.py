@@ -17,6 +17,7 @@ from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.casts import Cast
 from integrations.engines.embedded.parts import INTERNAL_PREFIX
 from integrations.engines.embedded.target_columns import TargetColumns
+from integrations.engines.spark.types import literal
 
 URI = f"{INTERNAL_PREFIX}uri"
 """The column with the URI of the row's file, as Spark writes it."""
@@ -91,16 +92,25 @@ class SparkSource:
             reader = reader.schema(schema)
         return reader.load([_GLOB.sub(r"\\\g<0>", self._uris[file.index]) for file in files])
 
-    def text(self, files: Sequence[LoadFile], separator: str = "\n", **options: str) -> DataFrame:
+    def text(self, files: Sequence[LoadFile], separator: str = "\n", *, charset: str = "UTF-8") -> DataFrame:
         """The files' lines, or what else a separator parts: `URI`, `PLACE` and `RAW`."""
-        read = self.read("text", files, lineSep=separator, **options)
-        return read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        if charset == "UTF-8":
+            read = self.read("text", files, lineSep=separator)
+            return read.selectExpr(f"_metadata.file_path AS {URI}", f"{PLACE_SQL} AS {PLACE}", f"value AS {RAW}")
+        parts = f"split({RAW}, {literal(re.escape(separator))})"
+        return self.whole(files, charset=charset).selectExpr(URI, f"posexplode({parts}) AS ({PLACE}, {RAW})")
 
-    def unended(self, files: Sequence[LoadFile], **options: str) -> set[int]:
+    def whole(self, files: Sequence[LoadFile], *, charset: str = "UTF-8") -> DataFrame:
+        """The text of each file: `URI` and `RAW`."""
+        # Spark's reader of text decodes nothing: what it calls text are the file's bytes.
+        text = "value" if charset == "UTF-8" else f"decode(CAST(value AS BINARY), '{charset}')"
+        return self.read("text", files, wholetext="true").selectExpr(f"_metadata.file_path AS {URI}", f"{text} AS {RAW}")
+
+    def unended(self, files: Sequence[LoadFile], *, charset: str = "UTF-8") -> set[int]:
         """The files whose last line has no end: the lines themselves do not tell, the parts between quotes do."""
         if not files:
             return set()
-        parts = self.text(files, '"', **options)
+        parts = self.text(files, '"', charset=charset)
         last = parts.groupBy(URI).agg(F.expr(f"max_by(endswith({RAW}, '\\n'), {PLACE})").alias("ended"))
         return {self.index_of(row[URI]) for row in last.toArrow().to_pylist() if not row["ended"]}
 

@@ -51,6 +51,7 @@ class IngestionExecutor:
     def __init__(self, sessions: SparkSessions, tables: Tables) -> None:
         self._sessions = sessions
         self._threads = sessions.threads
+        self._lookups = sessions.lookups
         self._tables = tables
 
     async def preview(self, source: Source, grants: Grants, format: FormatSpec, objects: Sequence[StoredObject], *, limit: int) -> Preview:
@@ -62,19 +63,17 @@ class IngestionExecutor:
         table = await self._table(order)
         if table is None:
             return StreamMetrics()
-        credential = await self._sessions.credential(order.source, order.grants)
+        credential = await self._sessions.admitted(order.source, order.grants)
         stream = lines_of(order.source, order.format, credential, max_files=order.max_files)
-        # What a session was told of one credential is not for another's.
-        key = (order.grants, tuple(sorted(stream.session.items()))) if stream.session else order.grants
-        async with self._sessions.client(key) as client:
+        async with self._sessions.client(order.grants) as client:
             query = await self._threads.run_to_end(lambda: _started(client, order, stream, table))
-            return await self._followed(query, committed)
+            return StreamMetrics() if query is None else await self._followed(query, committed)
 
     async def history(self, destination: Destination, *, table_uuid: UUID | None, checkpoint: str) -> StreamHistory:
-        return await self._threads.run_to_end(lambda: history(self._tables, destination, table_uuid, checkpoint))
+        return await self._lookups.run_to_end(lambda: history(self._tables, destination, table_uuid, checkpoint))
 
     async def files_of(self, destination: Destination, *, table_uuid: UUID | None, commit: StreamCommit) -> Sequence[StreamedFile]:
-        return await self._threads.run_to_end(lambda: files_of(self._tables, destination, table_uuid, commit))
+        return await self._lookups.run_to_end(lambda: files_of(self._tables, destination, table_uuid, commit))
 
     async def _table(self, order: StreamOrder) -> Table | None:
         """The table, with the columns that the samples bring; None as long as there is nothing to make one of."""
@@ -119,7 +118,8 @@ class IngestionExecutor:
             log.warning("a stream could not be stopped: %r", error)
 
 
-def _started(client: SparkConnectClient, order: StreamOrder, stream: FileStream, table: Table) -> StreamingQuery:
+def _started(client: SparkConnectClient, order: StreamOrder, stream: FileStream, table: Table) -> StreamingQuery | None:
+    """None where there is no folder: a prefix of S3 is one as long as objects lie below it."""
     schema, destination = table.schema(), order.destination
     columns = user_columns(schema)
     try:
@@ -131,6 +131,8 @@ def _started(client: SparkConnectClient, order: StreamOrder, stream: FileStream,
             ordered, name, checkpoint=checkpoint_uri(order.checkpoint), properties={CHECKPOINT_PROPERTY: order.checkpoint}
         )
     except PySparkException as error:
+        if error.getCondition() == "PATH_NOT_FOUND":
+            return None
         raise _failed(error) from error
     except UnsupportedTypeError as error:
         raise TableUnavailableError(f"{destination.key} cannot be loaded by Spark: {error}") from error

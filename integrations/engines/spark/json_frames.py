@@ -18,7 +18,7 @@ from integrations.engines.embedded.casts import Cast
 from integrations.engines.embedded.column_types import BOOLEAN, DOUBLE, LONG, NULL, STRING, is_struct, struct_fields
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
-from integrations.engines.embedded.type_merging import unify
+from integrations.engines.embedded.type_merging import storable, unify
 from integrations.engines.spark.casts import from_variant
 from integrations.engines.spark.frames import NUMBERED_SQL, PLACE, PROBLEM, RAW, URI, Frame, MakeCast, SparkSource
 from integrations.engines.spark.types import DoubleFields, double_fields, from_variants, identifier, literal, sql_type
@@ -38,7 +38,7 @@ _LONG_NUMBER = r"(^|[^0-9.])[0-9]{16}"
 _BARE_SQL = f"CASE WHEN startswith({RAW}, '{_BOM}') THEN substr({RAW}, 2) ELSE {RAW} END"
 PARSED_SQL = f"try_parse_json(concat('[', {_BARE_SQL}, ',\"{_END}\"]'))"
 WHOLE_SQL = f"try_variant_get({PARSED}, '$[1]', 'string') = '{_END}'"
-_KEPT_SQL = f"trim(BOTH ' \\t\\r\\n' FROM {RAW})"
+KEPT_SQL = f"trim(BOTH ' \\t\\r\\n' FROM {RAW})"
 """What is kept and told of a bad row: its text, without what is around it."""
 FILLED_SQL = f"trim(BOTH ' \\t\\r\\n\\f{_BOM}' FROM {RAW}) <> ''"
 
@@ -98,10 +98,12 @@ class JsonFrames:
         for file in files:
             if not file.is_open:
                 continue
+            # Objects of nothing but nulls say as little of a column as nulls do.
+            types = {name: NULL if storable(type_) is None else type_ for name, type_ in self._types[file.index].items()}
             try:
-                target.check_names(list(self._types[file.index]))
-                target.offer(self._types[file.index])
-                file.asks_for = target.needs(self._types[file.index])
+                target.check_names(list(types))
+                target.offer(types)
+                file.asks_for = target.needs(types)
             except ColumnNamesError as error:
                 file.fail(str(error))
 
@@ -130,7 +132,7 @@ class JsonFrames:
             parsed = f"from_json({_BARE_SQL}, {literal(_struct(regular))}, map('mode', 'FAILFAST'))"
             computed.append(f"{parsed} AS {_TYPED}")
             plain |= {columns[name]: f"{_TYPED}.{identifier(name)}" for name in regular}
-        rows = rows.selectExpr(URI, PLACE, f"{_KEPT_SQL} AS {RAW}", *computed)
+        rows = rows.selectExpr(URI, PLACE, f"{KEPT_SQL} AS {RAW}", *computed)
         clean = all(file.index in self._clean for file in files)
         return Frame(rows, files, types, columns, _casts(plain), "({0} IS NULL OR is_variant_null({0}))", unit, clean=clean)
 
@@ -163,11 +165,10 @@ class JsonFrames:
 
     def _elements(self, files: Sequence[LoadFile]) -> DataFrame:
         """The elements of each file's array; one row without a value for a file that is none."""
-        read = self._source.read("text", files, wholetext="true")
         elements = f"CASE WHEN {WHOLE_SQL} THEN try_variant_get({PARSED}, '$[0]', 'array<variant>') END"
         each = f"transform(coalesce({elements}, array(CAST(NULL AS VARIANT))), (e, n) -> struct(e, n))"
         return (
-            read.selectExpr(f"_metadata.file_path AS {URI}", f"value AS {RAW}")
+            self._source.whole(files)
             .where(FILLED_SQL)
             .selectExpr(URI, f"{PARSED_SQL} AS {PARSED}")
             .selectExpr(URI, f"explode({each}) AS element")
@@ -190,13 +191,24 @@ class JsonFrames:
     def _judge_all(self, files: Sequence[LoadFile], found: Mapping[int, _Survey], unit: str, *, cut: Collection[int] = ()) -> None:
         """`cut` are the files that end in the middle of a line."""
         long = self._with_long_numbers([file for file in files if file.index in found and found[file.index].doubles.unless_long], unit)
+        filled = self._filled([file for file in files if file.index not in found and file.index in self._arrays])
         for file in files:
             if file.index in found:
                 doubles = found[file.index].doubles
                 self._sure_doubles[file.index] = doubles.sure if file.index in long else doubles.sure | doubles.unless_long
                 self._judge(file, found[file.index], unit, cut_short=file.index in cut)
+            elif file.index in filled:
+                # An array without elements is content, too.
+                self._types[file.index], self._sure_doubles[file.index] = {}, frozenset()
             else:
                 file.empty = True
+
+    def _filled(self, files: Sequence[LoadFile]) -> set[int]:
+        """Those of the files that hold more than white space."""
+        if not files:
+            return set()
+        lines = self._source.text(files).where(FILLED_SQL).select(URI).distinct()
+        return {self._source.index_of(row[URI]) for row in lines.toArrow().to_pylist()}
 
     def _with_long_numbers(self, files: Sequence[LoadFile], unit: str) -> set[int]:
         """Those of the files in which a whole number may be more than a double holds."""
@@ -248,7 +260,7 @@ def _columns(bad: str, *, numbered: bool) -> list[Any]:
         for name, expression in {
             "rows": "count(*)",
             "bad": f"count_if({bad})",
-            "first_bad": f"min_by(left({_KEPT_SQL}, 200), {PLACE}) FILTER (WHERE {bad})",
+            "first_bad": f"min_by(left({KEPT_SQL}, 200), {PLACE}) FILTER (WHERE {bad})",
             "first_bad_place": f"min({PLACE}) FILTER (WHERE {bad})" if numbered else "CAST(NULL AS BIGINT)",
             # Of which the type that all rows have says nothing.
             "nulls": f"count_if(is_variant_null({ROW}))",

@@ -72,5 +72,5 @@ async def open_source(
         uris = {file.index: f"file://{file.local}" for file in files if file.is_open}
         return OpenedSource(store, by_path, files, uris, {}, True, client)
     files = load_files(StagedObject(stored, Path()) for stored in objects)
-    scheme = s3_scheme(credential)
-    return OpenedSource(store, by_path, files, s3_uris(files, scheme), s3_options(credential, scheme), False, client)
+    scheme, bucket = s3_scheme(credential), source.path.removeprefix("s3://").partition("/")[0]
+    return OpenedSource(store, by_path, files, s3_uris(files, scheme), s3_options(credential, scheme, bucket), False, client)

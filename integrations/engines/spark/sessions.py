@@ -14,6 +14,7 @@ from domain.ingestions.entities import Source, SourceType
 from domain.ports.object_store import StoredObject
 from domain.tenants import Grants
 from integrations.engines.embedded import EmbeddedEngineSettings
+from integrations.engines.embedded.settings import LOOKUPS_AT_ONCE
 from integrations.engines.embedded.worker_threads import WorkerThreads
 from integrations.engines.spark.catalog import catalog_settings
 from integrations.engines.spark.client import SparkConnectClient
@@ -31,6 +32,7 @@ class SparkSessions:
         self._settings = settings
         self._stores = stores
         self.threads = WorkerThreads(settings.concurrent_operations)
+        self.lookups = WorkerThreads(LOOKUPS_AT_ONCE)
         own = replace(server, session={**server.session, **catalog_settings(settings)})
         self.pool: SessionPool[SparkConnectClient] = SessionPool(lambda: SparkConnectClient(own), size=settings.concurrent_operations)
 
@@ -38,11 +40,17 @@ class SparkSessions:
         """Wait for what is under way, and let the server forget our sessions."""
         await self.threads.run(self.pool.close)
         await self.threads.close()
+        await self.lookups.close()
 
-    async def credential(self, source: Source, grants: Grants) -> S3Credential | None:
-        """The keys of an S3 source; None for a folder. Checks the source against the grants; raises `ValidationError`."""
-        self._stores.open(source, grants)
-        return await self.threads.run(self._stores.s3_credential, source, grants) if source.type is SourceType.S3 else None
+    async def admitted(self, source: Source, grants: Grants) -> S3Credential | None:
+        """What Spark needs to list a source by itself: the keys of an S3 source; None for a folder, which is there and is granted.
+
+        Raises `ValidationError`, `SourceUnavailableError`.
+        """
+        store = self._stores.open(source, grants)
+        if source.type is SourceType.LOCAL:
+            await store.check_access()
+        return await self._credential(source, grants)
 
     @asynccontextmanager
     async def client(self, key: Hashable = None) -> AsyncIterator[SparkConnectClient]:
@@ -59,10 +67,14 @@ class SparkSessions:
     async def opened(
         self, source: Source, grants: Grants, objects: Sequence[StoredObject]
     ) -> AsyncIterator[tuple[OpenedSource, SparkConnectClient]]:
-        credential = await self.credential(source, grants)
+        store = self._stores.open(source, grants)
+        credential = await self._credential(source, grants)
         folder = Path(await self.threads.run(tempfile.mkdtemp, dir=self._settings.staging_dir, prefix="spark-"))
         try:
             async with self.client(grants) as client:
-                yield await open_source(self._stores.open(source, grants), source, credential, objects, folder, client), client
+                yield await open_source(store, source, credential, objects, folder, client), client
         finally:
             await asyncio.shield(self.threads.run(shutil.rmtree, folder, ignore_errors=True))
+
+    async def _credential(self, source: Source, grants: Grants) -> S3Credential | None:
+        return await self.threads.run(self._stores.s3_credential, source, grants) if source.type is SourceType.S3 else None

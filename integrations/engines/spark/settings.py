@@ -18,6 +18,8 @@ SESSION_SETTINGS: Mapping[str, str] = {
     # A file that cannot be read, or has gone, is an error and not a silence.
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
+    # What has nothing but nulls in Parquet is of no type yet, and not a column of integers.
+    "spark.sql.parquet.reader.respectUnknownTypeAnnotation.enabled": "true",
     # A stream that a lost worker has left running is stopped before the same one is started again.
     "spark.sql.streaming.stopActiveRunOnRestart": "true",
 }

@@ -36,20 +36,27 @@ def s3_scheme(credential: S3Credential) -> str:
     return f"s3a-{hashlib.sha256(repr(parts).encode()).hexdigest()[:24]}"
 
 
-def s3_options(credential: S3Credential, scheme: str) -> Mapping[str, str]:
-    """Hadoop's settings for reading with the credential, for one read."""
-    options = {f"fs.{scheme}.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem", "fs.s3a.path.style.access": "true"}
+def s3_options(credential: S3Credential, scheme: str, bucket: str) -> Mapping[str, str]:
+    """Hadoop's settings for reading the bucket with the credential, for one read.
+
+    Whatever the server has been told of its own credential, or of this bucket, gives way to them.
+    """
     given = {
-        "fs.s3a.endpoint": credential.endpoint_url,
-        "fs.s3a.endpoint.region": credential.region,
-        "fs.s3a.access.key": credential.access_key_id,
-        "fs.s3a.secret.key": credential.secret_access_key,
-        "fs.s3a.session.token": credential.session_token,
+        "path.style.access": "true",
+        # Empty is AWS itself.
+        "endpoint": credential.endpoint_url or "",
+        "endpoint.region": credential.region,
+        "access.key": credential.access_key_id,
+        "secret.key": credential.secret_access_key,
+        "session.token": credential.session_token,
     }
-    options |= {name: value for name, value in given.items() if value is not None}
     if credential.endpoint_url is not None:
-        options["fs.s3a.connection.ssl.enabled"] = str(credential.endpoint_url.startswith("https://")).lower()
+        given["connection.ssl.enabled"] = str(credential.endpoint_url.startswith("https://")).lower()
     if credential.access_key_id is not None:
         kind = "Simple" if credential.session_token is None else "Temporary"
-        options["fs.s3a.aws.credentials.provider"] = f"org.apache.hadoop.fs.s3a.{kind}AWSCredentialsProvider"
+        given["aws.credentials.provider"] = f"org.apache.hadoop.fs.s3a.{kind}AWSCredentialsProvider"
+    own = {name: value for name, value in given.items() if value is not None}
+    options = {f"fs.{scheme}.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    for prefix in ("fs.s3a", f"fs.s3a.bucket.{bucket}"):
+        options |= {f"{prefix}.{name}": value for name, value in own.items()}
     return options

@@ -17,7 +17,7 @@ from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import TargetColumns
 from integrations.engines.spark.casts import from_variant
 from integrations.engines.spark.frames import PROBLEM, RAW, URI, Frame
-from integrations.engines.spark.json_frames import FILLED_SQL, PARSED, PARSED_SQL, ROW, WHOLE_SQL
+from integrations.engines.spark.json_frames import FILLED_SQL, KEPT_SQL, PARSED, PARSED_SQL, ROW, WHOLE_SQL
 from integrations.engines.spark.settlement import stored_rows
 from integrations.engines.spark.stream_source import FileStream, path_sql
 from integrations.engines.spark.types import identifier, literal
@@ -61,7 +61,7 @@ def _frame(rows: DataFrame, target: TargetColumns, rules: RowRules) -> Frame:
     struct = f"struct<{', '.join(f'{identifier(name)}: variant' for name in columns)}>"
     fields = _get(ROW, "$", struct)
     surplus = None if rules.evolution is SchemaEvolution.IGNORE else _unknown_fields(ROW, struct_of(columns))
-    selected = rows.selectExpr(URI, RAW, ROW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
+    selected = rows.selectExpr(URI, f"{KEPT_SQL} AS {RAW}", ROW, f"{problem} AS {PROBLEM}", f"{fields} AS {_FIELDS}")
     return Frame(
         selected,
         (),

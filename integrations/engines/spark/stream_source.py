@@ -19,24 +19,45 @@ _GLOB = re.compile(r"[\\{}\[\]*?]")
 _OF_THE_SOURCE = {"maxFilesPerTrigger": "cloudFiles.maxFilesPerTrigger"}
 _NOT_OF_CLOUD_FILES = {"maxFileAge"}
 _NEVER = "36500d"
+_VIEW = "viewfs"
+"""Hadoop's scheme for a view of other file systems."""
+_MOUNTED = "objects"
+"""Where in the view the bucket is."""
+_IN_VIEW = f"^{_VIEW}://([^/]+)/{_MOUNTED}/"
 
 
 @dataclass(frozen=True, slots=True)
 class FileStream:
     """What `SparkConnectClient.read_stream` reads: a path or Hadoop's pattern of some, and the reader's options, by Spark's names.
 
-    `session` are settings that the session needs to reach the files; they may be secret.
+    `store` is where the files are, if not in folders of the server's.
     """
 
     format: str
     path: str
     schema: str
     options: Mapping[str, str]
-    session: Mapping[str, str] = field(default_factory=dict, repr=False)
+    store: StreamStore | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStore:
+    """A bucket under a name that stays the same whatever credential it is read with: files are known by their URIs, in the checkpoint.
+
+    `folder` is the URI of the source's folder, under the credential's own scheme, and `options` what opens it; they may be secret.
+    `session` are the settings that lead from the one name to the other; they have no secrets.
+    """
+
+    folder: str
+    options: Mapping[str, str] = field(repr=False)
+    session: Mapping[str, str]
 
 
 def cloud_files(stream: FileStream) -> FileStream:
-    """The same for Databricks' Auto Loader. It never forgets a file either, and here reads no file a second time."""
+    """The same for Databricks' Auto Loader. It never forgets a file either, and here reads no file a second time.
+
+    It knows objects in S3 by their own URIs, and reads them with what Databricks has been granted of the bucket.
+    """
     own = {
         "cloudFiles.format": stream.format,
         "cloudFiles.includeExistingFiles": "true",
@@ -45,7 +66,8 @@ def cloud_files(stream: FileStream) -> FileStream:
         "cloudFiles.useStrictGlobber": "true",
     }
     given = {_OF_THE_SOURCE.get(name, name): value for name, value in stream.options.items() if name not in _NOT_OF_CLOUD_FILES}
-    return replace(stream, format="cloudFiles", options={**given, **own})
+    path = re.sub(_IN_VIEW, r"s3://\1/", stream.path)
+    return replace(stream, format="cloudFiles", path=path, options={**given, **own}, store=None)
 
 
 def lines_of(source: Source, format_: FormatSpec, credential: S3Credential | None, *, max_files: int) -> FileStream:
@@ -66,16 +88,16 @@ def lines_of(source: Source, format_: FormatSpec, credential: S3Credential | Non
     options |= {"wholetext": "true"} if layout is JsonLayout.ARRAY else {"lineSep": "\n"}
     if credential is None:
         return FileStream("text", f"file://{path}", "value STRING", options)
-    scheme = s3_scheme(credential)
-    rest = path.removeprefix("s3://")
-    return FileStream("text", f"{scheme}://{rest}", "value STRING", options, _s3_session(credential, scheme, rest.partition("/")[0]))
+    bucket, _, prefix = path.removeprefix("s3://").partition("/")
+    return FileStream("text", f"{_VIEW}://{bucket}/{_MOUNTED}/{prefix}", "value STRING", options, _store(source, credential, bucket))
 
 
 def path_sql(uri: str, stream: FileStream) -> str:
     """The ledger's path, from a SQL expression of the URI that Spark gives in rows of the stream."""
     decoded = f"url_decode(replace({uri}, '+', '%2B'))"
-    scheme = stream.path.partition("://")[0]
-    return f"regexp_replace({decoded}, '^file:/+', '/')" if scheme == "file" else f"regexp_replace({decoded}, '^{scheme}:', 's3:')"
+    if stream.store is None:
+        return f"regexp_replace({decoded}, '^file:/+', '/')"
+    return f"regexp_replace({decoded}, '{_IN_VIEW}', 's3://$1/')"
 
 
 def checkpoint_uri(checkpoint: str) -> str:
@@ -92,6 +114,13 @@ def _pattern(source: Source) -> tuple[str, bool]:
     return f"{folder.rstrip('/')}/{glob.pattern}", False
 
 
-def _s3_session(credential: S3Credential, scheme: str, bucket: str) -> Mapping[str, str]:
-    """For this bucket alone: the checkpoint may be in another, which the server reaches with its own credential."""
-    return {re.sub(r"^fs\.s3a\.", f"fs.s3a.bucket.{bucket}.", name): value for name, value in s3_options(credential, scheme).items()}
+def _store(source: Source, credential: S3Credential, bucket: str) -> StreamStore:
+    scheme = s3_scheme(credential)
+    session = {
+        # Views are made anew each time, and cost nothing; what they lead to is kept open by its own scheme.
+        f"fs.{_VIEW}.impl": "org.apache.hadoop.fs.viewfs.ViewFileSystem",
+        f"fs.{_VIEW}.impl.disable.cache": "true",
+        f"fs.{_VIEW}.enable.inner.cache": "false",
+        f"fs.{_VIEW}.mounttable.{bucket}.link./{_MOUNTED}": f"{scheme}://{bucket}/",
+    }
+    return StreamStore(f"{scheme}://{source.path.removeprefix('s3://')}", s3_options(credential, scheme, bucket), session)

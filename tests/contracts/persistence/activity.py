@@ -228,6 +228,7 @@ SILENT: Mapping[str, frozenset[str]] = {
                 "ingestions.expect_data",
                 "ingestions.update_last_run",
                 "ingestions.set_table",
+                "ingestions.see_snapshots",
                 "files.record_discovered",
             ),
             *("files.requeue_due_failures", "files.assign_unloaded", "files.mark_success", "files.mark_failed", "files.mark_skipped"),
@@ -251,7 +252,7 @@ SILENT: Mapping[str, frozenset[str]] = {
     ),
     "they are not about an ingestion": frozenset(
         {
-            *("outbox.add", "idempotency_keys.claim", "api_keys.create", "api_keys.revoke", "audit.record"),
+            *("outbox.add", "idempotency_keys.claim", "idempotency_keys.take_over", "api_keys.create", "api_keys.revoke", "audit.record"),
             *("webhooks.create", "webhooks.delete"),
         }
     ),

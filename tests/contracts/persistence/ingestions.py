@@ -275,6 +275,14 @@ class IngestionRepositoryContract:
         async with world.begin() as tx:
             assert await tx.ingestions.get_table(ingestion.id) == table
 
+    async def test_how_many_snapshots_were_seen_is_remembered_and_is_no_change(self, world: World) -> None:
+        ingestion, other = await world.ingestion(), await world.ingestion()
+        async with world.begin() as tx:
+            assert [await tx.ingestions.see_snapshots(ingestion.id, snapshots) for snapshots in (49, 51, 3)] == [None, 49, 51]
+            assert await tx.ingestions.see_snapshots(other.id, 1) is None
+            assert await tx.ingestions.see_snapshots(uuid4(), 1) is None
+            assert await tx.ingestions.get_by_id(ingestion.id) == ingestion
+
     @pytest.mark.scenario(67, 136)
     async def test_delete_takes_all_that_belongs_to_the_ingestion(self, world: World) -> None:
         gone, kept = await _filled_ingestion(world), await _filled_ingestion(world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -14,11 +14,25 @@ from domain.ingestions.entities import Ingestion
 from domain.ledger.entities import Batch, FileStatus, ProcessedFile
 from domain.ports.engine import FileOutcome
 from domain.ports.repositories import Discovered, FileSelection
+from domain.ports.unit_of_work import UnitOfWork
 from domain.relations import ProcessedFileFilter
 from domain.runs.entities import RunStatus
+from domain.schema_changes import SchemaChangeDecision
 from domain.states import FILE
 from tests.contracts.persistence.world import World
-from tests.factories import BUCKET, NOW, a_schema_version, a_stored_object, claimed, failed, loaded, needing, skipped, stored_objects
+from tests.factories import (
+    BUCKET,
+    NOW,
+    a_proposal,
+    a_schema_version,
+    a_stored_object,
+    claimed,
+    failed,
+    loaded,
+    needing,
+    skipped,
+    stored_objects,
+)
 
 _REACHED = [FileStatus.PENDING, FileStatus.PROCESSING, FileStatus.SUCCESS, FileStatus.FAILED, FileStatus.SKIPPED, FileStatus.HELD]
 """The statuses that `_file_in` can bring a file to."""
@@ -359,8 +373,8 @@ class MarkContract:
         file = await _file_in(world, ingestion, FileStatus.HELD)
         await _file_in(world, ingestion, FileStatus.FAILED)
         async with world.begin() as tx:
-            assert await tx.files.release_held(ingestion.id) == 1
-            assert await tx.files.release_held(ingestion.id) == 0
+            assert len(await tx.files.release_held(ingestion.id)) == 1
+            assert len(await tx.files.release_held(ingestion.id)) == 0
         (released,) = [other for other in await world.files(ingestion) if other.id == file.id]
         assert (released.status, released.schema_change_id) == (FileStatus.PENDING, CHANGE)
         batch, files = await world.claim(ingestion)
@@ -374,17 +388,28 @@ class MarkContract:
         for version in (1, 2):
             await _file_in(world, ingestion, FileStatus.HELD)
             async with world.begin() as tx:
-                assert await tx.files.release_held(ingestion.id, outdated=True) == 0
+                assert len(await tx.files.release_held(ingestion.id, outdated=True)) == 0
                 await tx.schema_versions.append(a_schema_version(ingestion_id=ingestion.id, version=version))
             async with world.begin() as tx:
-                assert await tx.files.release_held(ingestion.id, outdated=True) == 1
+                assert len(await tx.files.release_held(ingestion.id, outdated=True)) == 1
+
+    async def test_what_was_held_for_a_change_that_is_decided_is_outdated(self, world: World) -> None:
+        ingestion = await world.ingestion()
+        await world.discover(ingestion, 2)
+        batch, (waiting, decided) = await world.claim(ingestion)
+        async with world.begin() as tx:
+            open_, change = [await tx.schema_changes.propose(**a_proposal(ingestion.id)) for _ in range(2)]
+            await tx.files.mark_held(batch, [needing(waiting), needing(decided)], {waiting.id: open_.id, decided.id: change.id})
+            assert await tx.files.release_held(ingestion.id, outdated=True) == []
+            await tx.schema_changes.decide(replace(change, decision=SchemaChangeDecision.REJECTED, decided_at=NOW, decided_by="ann"))
+            assert await tx.files.release_held(ingestion.id, outdated=True) == [decided.id]
 
     async def test_a_held_file_is_skipped_by_hand_but_not_retried(self, world: World) -> None:
         ingestion = await world.ingestion()
         file = await _file_in(world, ingestion, FileStatus.HELD)
         async with world.begin() as tx:
-            assert await tx.files.requeue(FileSelection(ids=(file.id,))) == 0
-            assert await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours") == 1
+            assert len(await tx.files.requeue(FileSelection(ids=(file.id,)))) == 0
+            assert len(await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours")) == 1
         (skipped_file,) = await world.files(ingestion)
         assert (skipped_file.status, skipped_file.error_message, skipped_file.schema_change_id) == (FileStatus.SKIPPED, "not ours", None)
 
@@ -452,11 +477,11 @@ class MarkContract:
         due = await _file_in(world, ingestion, FileStatus.FAILED, retry_base_seconds=0)
         async with world.begin() as tx:
             assert not await tx.files.any_waiting(ingestion.id, max_retries=1)
-            assert await tx.files.requeue_due_failures(ingestion.id, max_retries=1) == 0
+            assert len(await tx.files.requeue_due_failures(ingestion.id, max_retries=1)) == 0
             assert await tx.files.any_waiting(ingestion.id, max_retries=2)
-            assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 1
+            assert len(await tx.files.requeue_due_failures(ingestion.id, max_retries=2)) == 1
             assert await tx.files.any_waiting(ingestion.id, max_retries=1), "it is PENDING"
-            assert await tx.files.requeue_due_failures(ingestion.id, max_retries=2) == 0
+            assert len(await tx.files.requeue_due_failures(ingestion.id, max_retries=2)) == 0
         requeued = replace(due, status=FileStatus.PENDING, next_retry_at=None)
         assert await world.files(ingestion) == [used_up, later, requeued]
 
@@ -505,6 +530,70 @@ async def _file_in(
     return next(file for file in await world.files(ingestion) if file.path == object.path)
 
 
+Step = Callable[[UnitOfWork, Batch, int], Awaitable[Sequence[int]]]
+_STEPS: Mapping[str, tuple[FileStatus, FileStatus, Step]] = {
+    "requeue_due_failures": (
+        FileStatus.FAILED,
+        FileStatus.PENDING,
+        lambda tx, batch, after: tx.files.requeue_due_failures(batch.ingestion_id, max_retries=100, after=after, limit=2),
+    ),
+    "assign_unloaded": (
+        FileStatus.FAILED,
+        FileStatus.PENDING,
+        lambda tx, batch, after: tx.files.assign_unloaded(batch.ingestion_id, of_run=batch.run_id, to_run=uuid4(), after=after, limit=2),
+    ),
+    "release_held": (
+        FileStatus.HELD,
+        FileStatus.PENDING,
+        lambda tx, batch, after: tx.files.release_held(batch.ingestion_id, after=after, limit=2),
+    ),
+    "requeue": (
+        FileStatus.FAILED,
+        FileStatus.PENDING,
+        lambda tx, batch, after: tx.files.requeue(FileSelection(ingestion_id=batch.ingestion_id), after=after, limit=2),
+    ),
+    "skip": (
+        FileStatus.HELD,
+        FileStatus.SKIPPED,
+        lambda tx, batch, after: tx.files.skip(FileSelection(ingestion_id=batch.ingestion_id), reason="no", after=after, limit=2),
+    ),
+}
+
+
+class StepsContract:
+    """Of files of which there may be any number, a call changes no more than it is told to."""
+
+    @pytest.mark.parametrize("method", _STEPS)
+    async def test_many_files_are_changed_a_few_at_a_time(self, world: World, method: str) -> None:
+        before, after, step = _STEPS[method]
+        ingestion = await world.ingestion()
+        await world.discover(ingestion, 6)
+        batch, files = await world.claim(ingestion)
+        loaded_file, *others = files
+        outcomes = [_OUTCOMES[before](file) for file in others]
+        await _mark(world, batch, FileStatus.SUCCESS, [loaded(loaded_file)])
+        await _mark(world, batch, before, outcomes, max_retries=100, retry_base_seconds=0)
+        ids = [file.id for file in others]
+        seen = []
+        for expected in (ids[:2], ids[2:4], ids[4:], []):
+            async with world.begin() as tx:
+                assert await step(tx, batch, seen[-1] if seen else 0) == expected
+            seen += expected
+            changed = {file.id for file in await world.files(ingestion) if file.status is after}
+            assert changed == set(seen)
+
+    @pytest.mark.parametrize("method", _STEPS)
+    async def test_a_step_goes_on_after_the_one_before(self, world: World, method: str) -> None:
+        before, after, step = _STEPS[method]
+        ingestion = await world.ingestion()
+        await world.discover(ingestion, 3)
+        batch, files = await world.claim(ingestion)
+        await _mark(world, batch, before, [_OUTCOMES[before](file) for file in files], max_retries=100, retry_base_seconds=0)
+        async with world.begin() as tx:
+            assert await step(tx, batch, files[1].id) == [files[2].id]
+        assert [file.status for file in await world.files(ingestion)] == [before, before, after]
+
+
 class ByHandContract:
     """What a person, or a run that retries another, does to files."""
 
@@ -517,7 +606,7 @@ class ByHandContract:
             await tx.files.mark_success(batch, [loaded(done)], snapshot_id=1)
             await tx.files.mark_failed(batch, [failed(bad)], max_retries=1, retry_base_seconds=60)
             await tx.files.release(batch)
-            assert await tx.files.assign_unloaded(ingestion.id, of_run=first, to_run=retry) == 3
+            assert len(await tx.files.assign_unloaded(ingestion.id, of_run=first, to_run=retry)) == 3
             assert await tx.files.count_pending(ingestion.id, at_most=10, assigned_to=retry) == 3
             assert await tx.files.count_pending(ingestion.id, at_most=10) == 4
             taken = await tx.files.claim(again, max_files=10, max_bytes=10**9, assigned_to=retry)
@@ -532,11 +621,11 @@ class ByHandContract:
         (known, _) = await world.files(ingestion)
         async with world.begin() as tx:
             await tx.runs.update_status(run.id, RunStatus.FAILED, at=known.discovered_at - timedelta(seconds=1))
-            assert await tx.files.assign_unloaded(ingestion.id, of_run=run.id, to_run=retry) == 0
+            assert len(await tx.files.assign_unloaded(ingestion.id, of_run=run.id, to_run=retry)) == 0
         other = await world.run(ingestion, started=True)
         async with world.begin() as tx:
             await tx.runs.update_status(other.id, RunStatus.FAILED, at=known.discovered_at + timedelta(days=1))
-            assert await tx.files.assign_unloaded(ingestion.id, of_run=other.id, to_run=retry) == 2
+            assert len(await tx.files.assign_unloaded(ingestion.id, of_run=other.id, to_run=retry)) == 2
             assert await tx.files.count_pending(ingestion.id, at_most=10, assigned_to=retry) == 2
 
     async def test_files_in_other_hands_are_not_assigned(self, world: World) -> None:
@@ -545,7 +634,7 @@ class ByHandContract:
         batch = await world.open_batch(ingestion, run_id=first)
         async with world.begin() as tx:
             await tx.files.claim(batch, max_files=1, max_bytes=10**9)
-            assert await tx.files.assign_unloaded(ingestion.id, of_run=first, to_run=uuid4()) == 0
+            assert len(await tx.files.assign_unloaded(ingestion.id, of_run=first, to_run=uuid4())) == 0
 
     @pytest.mark.parametrize("status", _REACHED)
     async def test_failed_and_skipped_files_are_requeued_and_no_others(self, world: World, status: FileStatus) -> None:
@@ -553,7 +642,7 @@ class ByHandContract:
         file = await _file_in(world, ingestion, status)
         movable = status in (FileStatus.FAILED, FileStatus.SKIPPED)
         async with world.begin() as tx:
-            assert await tx.files.requeue(FileSelection(ids=(file.id, 10**12))) == movable
+            assert len(await tx.files.requeue(FileSelection(ids=(file.id, 10**12)))) == movable
         (after,) = await world.files(ingestion)
         assert after == (replace(file, status=FileStatus.PENDING, next_retry_at=None) if movable else file)
 
@@ -563,7 +652,7 @@ class ByHandContract:
         file = await _file_in(world, ingestion, status)
         movable = status in (FileStatus.PENDING, FileStatus.HELD, FileStatus.FAILED)
         async with world.begin() as tx:
-            assert await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours") == movable
+            assert len(await tx.files.skip(FileSelection(ids=(file.id,)), reason="not ours")) == movable
         (after,) = await world.files(ingestion)
         if movable:
             assert (after.status, after.error_message, after.next_retry_at) == (FileStatus.SKIPPED, "not ours", None)
@@ -577,6 +666,6 @@ class ByHandContract:
         await world.discover(other, [a_stored_object("a/1")])
         filter = ProcessedFileFilter(path_prefix=BUCKET + "a/")
         async with world.begin() as tx:
-            assert await tx.files.skip(FileSelection(ingestion_id=ingestion.id, filter=filter), reason="no") == 2
+            assert len(await tx.files.skip(FileSelection(ingestion_id=ingestion.id, filter=filter), reason="no")) == 2
         assert [file.status for file in await world.files(ingestion)] == [FileStatus.SKIPPED, FileStatus.SKIPPED, FileStatus.PENDING]
         assert [file.status for file in await world.files(other)] == [FileStatus.PENDING]

@@ -159,9 +159,9 @@ class VersionContract:
         _, first = await load(world, ingestion)
         await found(world, ingestion, version("v2"), REPLACE)
         async with world.begin() as tx:
-            assert await tx.files.requeue(FileSelection(ids=(first.id,))) == 0
-            assert await tx.files.skip(FileSelection(ids=(first.id,)), reason="no") == 0
-            assert await tx.files.skip(FileSelection(ingestion_id=ingestion.id), reason="no") == 1
+            assert len(await tx.files.requeue(FileSelection(ids=(first.id,)))) == 0
+            assert len(await tx.files.skip(FileSelection(ids=(first.id,)), reason="no")) == 0
+            assert len(await tx.files.skip(FileSelection(ingestion_id=ingestion.id), reason="no")) == 1
             assert await tx.files.count_by_status(ingestion.id) == {FileStatus.SKIPPED: 1}
             assert await tx.files.get_processed_file_paths(ingestion.id, [first.path]) == {first.path}
         assert await versions(world, ingestion) == [("v2", FileStatus.SKIPPED, True), ("v1", SUCCESS, False)]

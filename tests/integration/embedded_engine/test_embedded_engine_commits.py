@@ -6,11 +6,11 @@ import asyncio
 import gzip
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import duckdb
@@ -23,7 +23,8 @@ from domain.ingestions.entities import FormatType, Source
 from domain.ports.engine import OutcomeStatus, TableUnavailableError
 from domain.ports.object_store import ObjectStore, ObjectStores, StagedObject, StoredObject
 from domain.tenants import Grants
-from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, content, csv_text, maintenance, table_load
+from integrations.engines.embedded import EmbeddedEngine, EmbeddedEngineSettings, content, csv_text, json_reader, maintenance, table_load
+from integrations.engines.embedded.batch_files import LoadFile
 from integrations.engines.embedded.data_files import DataFileWriter
 from integrations.engines.embedded.errors import RowsLostError, StoppedError
 from integrations.engines.embedded.loading import Loading
@@ -117,6 +118,69 @@ async def test_a_load_that_is_cancelled_while_it_reads_ends_soon_and_leaves_noth
     with pytest.raises(asyncio.CancelledError):
         await task
     assert data_files(bench) == []
+
+
+async def test_look_ups_answer_while_every_load_that_may_be_under_way_is(
+    bench: EngineBench, settings: EmbeddedEngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.land("a.json", lines({"id": 1}))
+    await bench.load()
+    assert bench.outcome is not None
+    reading, released, read = threading.Semaphore(0), threading.Event(), Loading.read
+
+    def read_when_released(self: Loading, files: Sequence[LoadFile]) -> None:
+        reading.release()
+        assert released.wait(60)
+        read(self, files)
+
+    monkeypatch.setattr(Loading, "read", read_when_released)
+    loads = [asyncio.create_task(bench.engine.load(await bench.batch(), open_guard)) for _ in range(settings.concurrent_operations)]
+    for _ in loads:
+        await asyncio.to_thread(reading.acquire)
+
+    async with asyncio.timeout(30):
+        assert (await cast(EmbeddedEngine, bench.engine).version()).startswith("DuckDB ")
+        state = await bench.engine.table_state(bench.destination)
+        evidence = await bench.engine.fence(bench.destination, table_uuid=None, batch_id=uuid4(), epoch=1)
+
+    assert not any(load.done() for load in loads)
+    released.set()
+    await asyncio.gather(*loads)
+    assert state is not None
+    assert (state.uuid, state.rows, evidence) == (bench.outcome.table_uuid, 1, None)
+    assert bench.rows("id") == [1] * (1 + settings.concurrent_operations)
+
+
+async def test_a_load_that_is_cancelled_in_the_middle_of_an_array_reads_no_further(
+    bench: EngineBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, stopped = threading.Event(), threading.Event()
+    read = []
+    stop = Workspace.stop
+
+    def stop_and_tell(work: Workspace) -> None:
+        stop(work)
+        stopped.set()
+
+    def blocks(*_: object) -> Iterator[bytes]:
+        yield b'[{"id": 1}, '
+        reading.set()
+        assert stopped.wait(30)
+        for number in range(10):
+            read.append(number)
+            yield b" " * 100
+
+    monkeypatch.setattr(Workspace, "stop", stop_and_tell)
+    monkeypatch.setattr(json_reader, "read_blocks", blocks)
+    bench.land("a.json", '[{"id": 1}]')
+    task = asyncio.create_task(bench.load())
+    await asyncio.to_thread(reading.wait)
+
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert read == [0]
 
 
 @pytest.mark.parametrize(("name", "encoding", "times"), [("a.csv", "utf-8", 1), ("a.csv.gz", "utf-8", 2), ("a.csv", "latin-1", 2)])
@@ -213,7 +277,7 @@ async def test_a_batch_that_takes_more_memory_than_there_is_says_so(
     with pytest.raises(TableUnavailableError, match=r"could not be read or written \(OutOfMemoryException\)"):
         await bench.load()
 
-    assert bench.rows() == []
+    assert await bench.engine.table_state(bench.destination) is None
 
 
 async def test_rows_that_are_lost_on_the_way_are_noticed_before_the_commit(bench: EngineBench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +288,7 @@ async def test_rows_that_are_lost_on_the_way_are_noticed_before_the_commit(bench
     with pytest.raises(RowsLostError, match="2 rows were read, but 1 were written"):
         await bench.load()
 
-    assert bench.rows() == []
+    assert await bench.engine.table_state(bench.destination) is None
     assert data_files(bench) == []
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import io
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.expressions import EqualTo
 from pyiceberg.table import Table
 
 from domain.errors import ValidationError
 from domain.ingestions.entities import FormatType
+from domain.ports.engine import OutcomeStatus
 from tests.fixtures.engine_bench import EngineBench
 
 MOMENTS = [
@@ -101,6 +103,95 @@ async def test_each_row_lies_in_its_partition(bench: EngineBench, catalog: SqlCa
     assert sorted(bench.rows("n"), key=repr) == sorted(COLUMNS["n"].to_pylist(), key=repr)
 
 
+DECIMALS = {
+    pa.decimal128(9, 8): ["0", "0.00000001", "-0.00000001", "1", "-9.99999949"],
+    pa.decimal128(38, 38): ["0", "1e-38", "-0.5"],
+    pa.decimal128(38, 0): ["0", "99999999999999999999999999999999999999", "-1"],
+    pa.decimal128(3, 2): ["0", "0.01", "-0.01", "9.99", "-9.49"],
+}
+
+
+@pytest.mark.parametrize("spec", ["d", "truncate(50, d)"])
+@pytest.mark.parametrize("type_", DECIMALS, ids=str)
+async def test_decimals_lie_in_their_partitions_be_they_ever_so_small(
+    bench: EngineBench, catalog: SqlCatalog, type_: pa.DataType, spec: str
+) -> None:
+    bench.destination = replace(bench.destination, partition_by=(spec,))
+    with localcontext(prec=60):
+        values = [None, *(Decimal(text).quantize(Decimal(1).scaleb(-type_.scale)) for text in DECIMALS[type_])]
+    bench.land("a", parquet(pa.table({"d": pa.array(values, type_)})))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["a"]
+
+    table = catalog.load_table(("lake", "flights"))
+    assert outcome.rows == len(values)
+    with localcontext(prec=60):
+        assert check_partitions(table) >= 3
+        for value in values[1:]:
+            assert table.scan(EqualTo("d", value)).to_arrow().column("d").to_pylist() == [value]
+
+
+async def test_the_last_hour_of_all_is_found_again(bench: EngineBench, catalog: SqlCatalog) -> None:
+    bench.destination = replace(bench.destination, partition_by=("hour(at)",))
+    last = dt.datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
+    bench.land("a", parquet(pa.table({"at": pa.array([last, None], pa.timestamp("us", "UTC"))})))
+    await bench.load(format=FormatType.PARQUET)
+
+    table = catalog.load_table(("lake", "flights"))
+
+    assert table.scan("at >= '9999-12-31T23:59:59.999999+00:00'").to_arrow().column("at").to_pylist() == [last]
+    assert {task.file.partition[0] for task in table.scan().plan_files()} == {70389527, None}
+
+
+FAR = 600_000_000_000_000_000
+NO_PARTITION = {
+    "truncate(10, i)": ("i", pa.array([-(2**31)], pa.int32()), "truncate[10]"),
+    "truncate(10, n)": ("n", pa.array([-(2**63)], pa.int64()), "truncate[10]"),
+    "truncate(1000, d)": ("d", pa.array([Decimal("-0.01")], pa.decimal128(3, 2)), "truncate[1000]"),
+    "day(at)": ("at", pa.array([FAR], pa.timestamp("us")), "day"),
+    "hour(at)": ("at", pa.array([FAR], pa.timestamp("us")), "hour"),
+    "at": ("at", pa.array([FAR], pa.timestamp("us")), "identity"),
+    "year(at)": ("at", pa.array([2**63 - 1], pa.timestamp("us")), "year"),
+}
+
+
+@pytest.mark.parametrize("spec", NO_PARTITION)
+async def test_a_value_that_no_partition_can_hold_fails_its_file_and_says_so(bench: EngineBench, catalog: SqlCatalog, spec: str) -> None:
+    column, values, transform = NO_PARTITION[spec]
+    bench.destination = replace(bench.destination, partition_by=(spec,))
+    bench.land("bad", parquet(pa.table({column: values, "id": [1]})))
+    bench.land("good", parquet(pa.table({column: pa.array([Decimal(0) if column == "d" else 0, None], values.type), "id": [2, 3]})))
+
+    outcomes = await bench.load(format=FormatType.PARQUET)
+
+    name = catalog.load_table(("lake", "flights")).spec().fields[0].name
+    assert outcomes["bad"].message == (
+        f'The column "{column}" has a value beyond what the table\'s partition "{name}" can hold ({transform}).'
+    )
+    assert outcomes["good"].status is OutcomeStatus.LOADED
+    assert bench.rows("id") == [2, 3]
+
+
+@pytest.mark.parametrize("spec", ["year(at)", "month(at)", "bucket(4, at)"])
+async def test_moments_that_python_does_not_have_lie_in_partitions_that_it_does(bench: EngineBench, catalog: SqlCatalog, spec: str) -> None:
+    bench.destination = replace(bench.destination, partition_by=(spec,))
+    bench.land("a", parquet(pa.table({"at": pa.array([FAR, 0], pa.timestamp("us"))})))
+
+    outcome = (await bench.load(format=FormatType.PARQUET))["a"]
+
+    assert outcome.rows == 2
+    rows = catalog.load_table(("lake", "flights")).scan("at > '2000-01-01T00:00:00'").to_arrow()
+    assert rows.column("at").cast(pa.int64()).to_pylist() == [FAR]
+
+
+async def test_bytes_are_not_truncated(bench: EngineBench) -> None:
+    bench.destination = replace(bench.destination, partition_by=("truncate(2, b)",))
+    bench.land("a", parquet(pa.table({"b": pa.array([b"abc"])})))
+
+    with pytest.raises(ValidationError, match="a column of type BLOB cannot be truncated for a partition; use bucket"):
+        await bench.load(format=FormatType.PARQUET)
+
+
 async def test_a_partition_is_found_again_by_its_value(bench: EngineBench, catalog: SqlCatalog) -> None:
     bench.destination = replace(bench.destination, partition_by=("day(at)", "bucket(4, n)"))
     rows = pa.table({"at": pa.array([moment for moment in MOMENTS if moment] * 4, pa.timestamp("us", "UTC")), "n": list(range(20))})
@@ -176,5 +267,5 @@ async def test_too_many_partitions_are_refused_and_nothing_stays(bench: EngineBe
     with pytest.raises(ValidationError, match="10001 partitions"):
         await bench.load(format=FormatType.PARQUET)
 
-    assert bench.rows() == []
+    assert await bench.engine.table_state(bench.destination) is None
     assert list((bench.folder.parent / "warehouse").rglob("*.parquet")) == []

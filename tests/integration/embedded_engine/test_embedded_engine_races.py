@@ -1,4 +1,4 @@
-"""First loads that meet: what PyIceberg looks for and then makes, two may find missing at once."""
+"""Processes that meet between a look at the catalog and what follows: tables that two would make, and tables that are dropped late."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.table import Table
 
 from domain.ingestions.entities import Destination
+from domain.ports.engine import TableReplacedError
 from integrations.engines.embedded import EmbeddedEngineSettings
 from integrations.engines.embedded.tables import Tables
 
 COLUMNS = {"id": pa.int64()}
+ROW = pa.table({"id": [1]})
+FLIGHTS = Destination("autoloader", "lake", "flights")
 
 
 @pytest.fixture
@@ -93,3 +98,77 @@ def test_two_processes_that_are_the_first_of_their_catalog(settings: EmbeddedEng
 
     for process in processes:
         process.close()
+
+
+def dropping_late(settings: EmbeddedEngineSettings, meanwhile: Callable[[Table], object], monkeypatch: pytest.MonkeyPatch) -> Tables:
+    """A process whose first look at a table is followed by what others do before it goes on."""
+    late = Tables(settings)
+    find = late.find_the_one
+
+    def found(destination: Destination, table_uuid: UUID | None) -> Table | None:
+        table = find(destination, table_uuid)
+        monkeypatch.setattr(late, "find_the_one", find)
+        assert table is not None
+        meanwhile(table)
+        return table
+
+    monkeypatch.setattr(late, "find_the_one", found)
+    return late
+
+
+def test_a_table_made_between_the_look_at_the_old_one_and_its_drop_stays(
+    settings: EmbeddedEngineSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = Tables(settings)
+    old = others.find_or_create(FLIGHTS, COLUMNS, rescue_column=False).metadata.table_uuid
+    made: list[Table] = []
+
+    def refresh(_: Table) -> None:
+        assert others.drop(FLIGHTS, old) is True
+        made.append(others.find_or_create(FLIGHTS, COLUMNS, rescue_column=False))
+        made[0].append(ROW)
+
+    late = dropping_late(settings, refresh, monkeypatch)
+
+    with pytest.raises(TableReplacedError):
+        late.drop(FLIGHTS, old)
+
+    present = others.find(FLIGHTS)
+    assert present is not None
+    assert present.metadata.table_uuid == made[0].metadata.table_uuid
+    assert present.scan().to_arrow().column("id").to_pylist() == [1]
+    for process in (late, others):
+        process.close()
+
+
+def test_a_table_that_is_committed_to_before_its_drop_goes_with_all_its_files(
+    settings: EmbeddedEngineSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    others = Tables(settings)
+    uuid = others.find_or_create(FLIGHTS, COLUMNS, rescue_column=False).metadata.table_uuid
+    late = dropping_late(settings, lambda table: others.catalog.load_table(table.name()).append(ROW), monkeypatch)
+
+    assert late.drop(FLIGHTS, uuid) is True
+
+    assert others.find(FLIGHTS) is None
+    assert [path for path in (tmp_path / "warehouse").rglob("*") if path.is_file()] == []
+    for process in (late, others):
+        process.close()
+
+
+def test_a_drop_that_died_in_its_middle_is_finished_by_the_next(settings: EmbeddedEngineSettings, tmp_path: Path) -> None:
+    tables = Tables(settings)
+    uuid = tables.find_or_create(FLIGHTS, COLUMNS, rescue_column=False).metadata.table_uuid
+
+    aside = tables.set_aside(FLIGHTS, uuid)
+
+    assert aside is not None
+    assert tables.find(FLIGHTS) is None
+    new = tables.find_or_create(FLIGHTS, COLUMNS, rescue_column=False)
+    assert tables.set_aside(FLIGHTS, uuid) == aside
+    assert tables.drop(FLIGHTS, uuid) is True
+    assert not tables.catalog.table_exists(aside)
+    assert [f"file://{path}" for path in (tmp_path / "warehouse").rglob("*") if path.is_file()] == [new.metadata_location]
+    with pytest.raises(TableReplacedError):
+        tables.drop(FLIGHTS, uuid)
+    tables.close()

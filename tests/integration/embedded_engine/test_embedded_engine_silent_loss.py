@@ -157,6 +157,25 @@ async def test_a_file_without_rows_is_loaded_with_none_and_makes_no_table(bench:
     assert await bench.engine.table_state(bench.destination) is None
 
 
+async def test_a_quote_in_a_field_hides_no_open_one(bench: EngineBench) -> None:
+    """Two quotes look like a pair; and of many files DuckDB does not tell of each that it rejects a row of."""
+    for name, content in {
+        "1-garbage.csv": '1,"x"y',
+        "2-good.csv": '2,"a"',
+        "3-inches.csv": '3,5" pipe\n4,x"y"',
+        "4-open.csv": '5,5" pipe\n6,"never closed',
+        "5-inches-at-the-end.csv": '7,5"\n8,"never closed',
+        "6-space.csv": '9,"x" \n10,"y"',
+    }.items():
+        bench.land(name, f"id,name\n{content}\n")
+
+    outcomes = await bench.load(format=FormatType.CSV)
+
+    failed = [name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED]
+    assert failed == ["1-garbage.csv", "4-open.csv", "5-inches-at-the-end.csv", "6-space.csv"]
+    assert bench.rows("id", "name") == [(2, "a"), (3, '5" pipe'), (4, 'x"y"')]
+
+
 async def test_a_missing_and_a_changed_file_fail_alone(bench: EngineBench) -> None:
     bench.land("good.json", GOOD)
     gone, changed = Path(bench.land("gone.json", GOOD)), Path(bench.land("changed.json", GOOD))

@@ -127,6 +127,20 @@ async def test_an_idempotency_key_is_claimed_once(world: World) -> None:
     assert len(set(await asyncio.gather(*(claim() for _ in range(50))))) == 1
 
 
+async def test_a_key_is_taken_over_once(world: World) -> None:
+    gone = uuid4()
+    async with world.begin() as tx:
+        await tx.idempotency_keys.claim("create", "key", "same", gone)
+
+    async def take_over(subject: UUID) -> UUID | None:
+        async with world.begin() as tx:
+            taken = await tx.idempotency_keys.take_over("create", "key", gone, subject)
+            await asyncio.sleep(0)
+            return subject if taken else await tx.idempotency_keys.claim("create", "key", "same", subject)
+
+    assert len(set(await asyncio.gather(*(take_over(uuid4()) for _ in range(50))))) == 1
+
+
 async def test_a_key_is_free_again_when_its_claimant_fails(world: World) -> None:
     claimed, fail = asyncio.Event(), asyncio.Event()
 

@@ -98,7 +98,18 @@ async def test_the_ledgers_statements_go_by_its_indexes(database: AsyncEngine, d
     calls: list[tuple[Callable[[UnitOfWork], Awaitable[object]], set[str]]] = [
         (lambda tx: tx.files.record_discovered(filled.id, listed), {"Index Only Scan on uq_processed_files_current"}),
         (lambda tx: tx.files.count_pending(filled.id, at_most=10**6), {"Index Scan on ix_processed_files_pending"}),
-        (lambda tx: tx.files.requeue_due_failures(filled.id, max_retries=3), {"Index Scan on ix_processed_files_failed"}),
+        (
+            lambda tx: tx.files.requeue_due_failures(filled.id, max_retries=3),
+            {"Index Scan on ix_processed_files_failed", "Index Scan on pk_processed_files"},
+        ),
+        (
+            lambda tx: tx.files.release_held(filled.id, outdated=True),
+            {"Index Scan on ix_processed_files_held", "Index Scan on pk_processed_files"},
+        ),
+        (
+            lambda tx: tx.files.assign_unloaded(filled.id, of_run=batch.run_id, to_run=batch.id),
+            {"Bitmap Heap Scan on None", "Index Scan on pk_processed_files"},
+        ),
         (lambda tx: tx.files.release(batch), {"Index Scan on ix_processed_files_in_work"}),
         (
             lambda tx: tx.files.claim(batch, max_files=5_000, max_bytes=2**40),

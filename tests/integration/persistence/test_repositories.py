@@ -7,7 +7,14 @@ from tests.contracts.persistence.activity import ActivityLogContract, ActivityOf
 from tests.contracts.persistence.background import DirectoryContract, IdempotencyContract, OutboxContract
 from tests.contracts.persistence.batches import BatchRepositoryContract, SchemaVersionRepositoryContract
 from tests.contracts.persistence.ingestions import IngestionRepositoryContract
-from tests.contracts.persistence.ledger import ByHandContract, ClaimContract, DiscoveryContract, LookupContract, MarkContract
+from tests.contracts.persistence.ledger import (
+    ByHandContract,
+    ClaimContract,
+    DiscoveryContract,
+    LookupContract,
+    MarkContract,
+    StepsContract,
+)
 from tests.contracts.persistence.reader import EveryPageContract, NodesContract, PagesContract
 from tests.contracts.persistence.run_queue import RunQueueContract
 from tests.contracts.persistence.runs import RunRepositoryContract
@@ -87,6 +94,10 @@ class TestNodes(NodesContract):
 
 
 class TestPages(PagesContract):
+    pass
+
+
+class TestSteps(StepsContract):
     pass
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from domain.ledger import stepwise as stepwise_module
 from domain.ledger.entities import ProcessedFile
+from domain.ledger.stepwise import Changed, stepwise
 from domain.ports.reader import Window
+from domain.ports.repositories import FileSelection
 from domain.relations import Relation
 from domain.runs.entities import Run
 from tests.contracts.persistence.tenant_scope import RELATIONS
@@ -67,6 +71,32 @@ async def test_the_ledgers_calls_do_not_grow_with_the_files(
         with statements.exactly(0):
             await tx.files.mark_success(batch, [], snapshot_id=1)
             await tx.files.record_discovered(ingestion.id, [])
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+async def test_files_are_changed_a_few_with_a_statement(
+    world: World, database: AsyncEngine, statements: Statements, monkeypatch: pytest.MonkeyPatch, by_hand: bool
+) -> None:
+    monkeypatch.setattr(stepwise_module, "FILES_AT_ONCE", 2)
+    ingestion = await world.ingestion()
+    await world.discover(ingestion, 5)
+    batch, files = await world.claim(ingestion)
+    statements.watch(database)
+    async with world.begin() as tx:
+        await tx.files.mark_failed(batch, [failed(file) for file in files], max_retries=3, retry_base_seconds=0)
+        change = (
+            partial(tx.files.requeue, FileSelection(ingestion_id=ingestion.id))
+            if by_hand
+            else partial(tx.files.requeue_due_failures, ingestion.id, max_retries=3)
+        )
+        # Two, and one more of the three that the limit leaves.
+        with statements.exactly(2):
+            assert await stepwise(change, at_most=3) == Changed(3, more=True)
+        # The two that are left, and none.
+        with statements.exactly(2):
+            assert await stepwise(change, at_most=3) == Changed(2)
+        with statements.exactly(1):
+            assert await stepwise(change) == Changed(0)
 
 
 def _has_parents(relation: Relation[object]) -> bool:

@@ -13,6 +13,7 @@ from prefect.states import Completed, Pending, Running
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ports.unit_of_work import Subject
 from domain.runs.entities import RunStatus
+from integrations.prefect import mending
 from integrations.prefect.service import PrefectService
 from tests.factories import NOW, a_schedule, an_ingestion
 from tests.fakes.clock import FakeClock
@@ -52,6 +53,8 @@ async def test_missing_deployments_are_made_orphans_go_and_the_others_are_mended
         await tx.ingestions.delete(orphan.id)
     stranger = an_ingestion(status=IngestionStatus.ACTIVE, schedule=NEW_YEAR)
     await service.create_deployment(stranger)
+    made = await prefect.deployment(changed.id)
+    copy = await prefect.client.create_deployment(made.flow_id, "a copy", work_pool_name=prefect.work_pool, tags=made.tags)
     id = (await prefect.deployment(changed.id)).id
     await prefect.client.update_deployment(id, DeploymentUpdate(tags=["by", "hand"], schedules=[], work_queue_name="large"))
     await prefect.client.pause_deployment(id)
@@ -59,8 +62,9 @@ async def test_missing_deployments_are_made_orphans_go_and_the_others_are_mended
     await service.reconcile_all()
 
     assert [await is_there(prefect, ingestion) for ingestion in (missing, changed, orphan)] == [True, True, False]
-    # Another installation's, on the same server.
+    # Another installation's, on the same server, and one that somebody has made by hand.
     assert await is_there(prefect, stranger)
+    assert (await prefect.client.read_deployment(copy)).name == "a copy"
     mended = await prefect.deployment(changed.id)
     assert (mended.id, mended.paused, mended.work_queue_name) == (id, False, "small")
     assert [(schedule.schedule.cron, schedule.active) for schedule in mended.schedules] == [("0 0 1 1 *", True)]
@@ -108,6 +112,22 @@ async def test_flow_runs_of_dead_workers_give_their_places_back(
     assert [(await prefect.flow_run(flow_run.id)).state.name for flow_run in taken] == ["Pending", "Running", "Completed"]
     await later.reconcile_all()
     assert [(await prefect.flow_run(flow_run.id)).state.name for flow_run in taken] == ["Crashed", "Crashed", "Completed"]
+
+
+async def test_flow_runs_of_dead_workers_are_found_however_many_have_begun(
+    service: PrefectService, later: PrefectService, prefect: Prefect, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mending, "_PAGE", 2)
+    monkeypatch.setattr(mending, "_BEGUN_AT_MOST", 6)
+    deployment_id = await service.create_deployment(await active(bench))
+    taken = [await prefect.client.create_flow_run_from_deployment(deployment_id) for _ in range(7)]
+    for flow_run in taken:
+        await prefect.client.set_flow_run_state(flow_run.id, Running(), force=True)
+    await later.reconcile_all()
+    states = [(await prefect.flow_run(flow_run.id)).state.name for flow_run in taken]
+    assert sorted(states) == ["Crashed"] * 6 + ["Running"]
+    await later.reconcile_all()
+    assert {(await prefect.flow_run(flow_run.id)).state.name for flow_run in taken} == {"Crashed"}
 
 
 async def test_one_that_cannot_be_mended_does_not_stop_the_others(

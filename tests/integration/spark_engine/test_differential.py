@@ -26,6 +26,12 @@ from tests.contracts.engine_contract import lines
 from tests.fixtures.engine_bench import EngineBench
 
 ASK = SchemaEvolution.REQUIRE_APPROVAL
+Comparable = Callable[[Mapping[str, Any]], str]
+"""What has to be the same of a row."""
+
+
+def as_it_is(row: Mapping[str, Any]) -> str:
+    return repr(sorted((name, value) for name, value in row.items() if name != "_batch_id"))
 
 
 @dataclass
@@ -44,14 +50,14 @@ class Both:
         assert _told(by_spark) == _told(by_embedded)
         return by_spark
 
-    def same_tables(self) -> list[dict[str, Any]]:
+    def same_tables(self, comparable: Comparable = as_it_is) -> list[dict[str, Any]]:
         """The rows, once they and the columns have been found to be the same."""
         assert self.spark.outcome is not None
         assert self.embedded.outcome is not None
         # Spark does not know in which order later rows bring their names.
         assert self.spark.columns() == self.embedded.columns()
         rows: list[dict[str, Any]] = self.spark.rows()
-        assert sorted(map(_comparable, rows)) == sorted(map(_comparable, self.embedded.rows()))
+        assert sorted(map(comparable, rows)) == sorted(map(comparable, self.embedded.rows()))
         return rows
 
 
@@ -60,10 +66,6 @@ def _told(outcomes: Mapping[str, FileOutcome]) -> dict[str, Any]:
         name: (outcome.status, outcome.rows, outcome.rows_skipped, outcome.rows_rescued, outcome.message is not None, outcome.needs)
         for name, outcome in outcomes.items()
     }
-
-
-def _comparable(row: Mapping[str, Any]) -> str:
-    return repr(sorted((name, value) for name, value in row.items() if name != "_batch_id"))
 
 
 @pytest.fixture
@@ -114,6 +116,35 @@ async def test_json_that_is_not_what_it_seems(both: Both) -> None:
     await both.load()
 
     assert [row["id"] for row in both.same_tables()] == [1]
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_an_object_of_nothing_but_nulls_is_no_reason_for_text(both: Both, bad_rows: BadRowPolicy) -> None:
+    both.land("a.json", lines({"id": 1, "n": 7, "at": {"x": 1}}))
+    both.land("b.json", lines({"id": 2, "n": {"z": None}, "at": {"z": {"y": None}}, "none": {"z": None}}))
+
+    await both.load(bad_rows=bad_rows)
+
+    both.same_tables()
+    assert both.spark.columns() == {"id": "long", "n": "long", "at": "struct<x: long>"}
+
+
+@pytest.mark.parametrize("layout", ["AUTO", "ARRAY"])
+async def test_an_array_without_elements_is_no_empty_file(both: Both, layout: str) -> None:
+    for name, content in {
+        "blank.json": "\ufeff \r\n",
+        "bare.json": "[]",
+        "spread.json": "\ufeff\n[\n ]\r\n",
+        "good.json": '[{"id": 1}]',
+    }.items():
+        both.land(name, content)
+
+    only = await both.load("bare.json", options={"layout": layout})
+    outcomes = await both.load("blank.json", "spread.json", "good.json", options={"layout": layout})
+
+    assert only["bare.json"].status == "LOADED"
+    assert [(outcome.status, outcome.rows) for outcome in outcomes.values()] == [("SKIPPED", 0), ("LOADED", 0), ("LOADED", 1)]
+    both.same_tables()
 
 
 @pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
@@ -336,6 +367,89 @@ async def test_offsets_and_times_at_their_limits(both: Both, bad_rows: BadRowPol
     both.same_tables()
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+async def test_csv_in_other_encodings(both: Both, encoding: str) -> None:
+    for name, text in {
+        "plain.csv": "id,näme\n1,é\n2,ü\n",
+        "quotes.csv": 'id,näme\r\n3,"é, ""ü"""\r\n4,"two\r\nlines"\r\n',
+        "cut.csv": "id,näme\n5,x\n6",
+    }.items():
+        both.land(name, text.encode(encoding))
+    both.land("packed.csv.gz", gzip.compress("id,näme\n7,ß\n".encode(encoding)))
+
+    outcomes = await both.load(format=FormatType.CSV, options={"encoding": encoding})
+
+    assert outcomes["cut.csv"].status == "FAILED"
+    assert {row["id"]: row["näme"] for row in both.same_tables()} == {1: "é", 2: "ü", 3: 'é, "ü"', 4: "two\r\nlines", 7: "ß"}
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_csv_of_which_lines_end_otherwise(both: Both, bad_rows: BadRowPolicy) -> None:
+    both.land("quotes.csv", 'id,name\n1,x\r\n2,"y"\r\n\r\n3,"two\nlines"\n\n4,"two\r\nlines"\n5,\r\n')
+    both.land("short.csv", 'id,name\r\n6,"x"\n7\r\n8,y,z\r\n9,z\r\n')
+    both.land("one.csv", 'id\r\n"10"\n\r\n11\r\n')
+
+    await both.load(format=FormatType.CSV, bad_rows=bad_rows)
+
+    names = {row["id"]: row["name"] for row in both.same_tables()}
+    assert [names[number] for number in (1, 2, 3, 4, 5, 10, 11)] == ["x", "y", "two\nlines", "two\r\nlines", None, None, None]
+
+
+@pytest.mark.parametrize("null_values", [[], ["NA"], ["", "NA"]])
+async def test_csv_of_which_empty_text_may_be_text(both: Both, null_values: list[str]) -> None:
+    both.land("a.csv", 'id,name\n1,\n2,NA\n3,""\n4,x\n')
+    both.land("short.csv", 'id,name\n5,\n6,NA\n7,""\n8\n')
+
+    await both.load(format=FormatType.CSV, options={"null_values": null_values}, bad_rows=BadRowPolicy.SKIP_ROW)
+
+    names = {row["id"]: row["name"] for row in both.same_tables()}
+    empty, na = None if "" in null_values else "", None if null_values else "NA"
+    assert names == {1: empty, 2: na, 3: empty, 4: "x", 5: empty, 6: na, 7: empty}
+
+
+ODD_QUOTES = {
+    "after.csv": 'id,name\n1,"x"y\n',
+    "space_after.csv": 'id,name\n2,"x" \n3,"y"\n',
+    "space_between.csv": 'id,name\n16,"x" "y"\n',
+    "doubled_first.csv": 'id,name\n4,""x\n',
+    "inside.csv": 'id,name\n5,5" pipe\n6,x"y"\n7,"a,""b""",\n',
+    "one_inside.csv": 'id,name\n8,5" pipe\n9,"x,y"\n',
+    "good.csv": 'id,name\n10,"a,""b""\n ""c"""\n11,""\n12,""""\n',
+    "open.csv": 'id,name\n13,5" pipe\n14,"never closed\n',
+    "in_the_header.csv": '\ufeff"id","na""me"\n15,x"y\n',
+}
+
+
+async def test_quotes_where_csv_has_none(both: Both) -> None:
+    for name, content in ODD_QUOTES.items():
+        both.land(name, content)
+
+    outcomes = await both.load(format=FormatType.CSV, bad_rows=BadRowPolicy.SKIP_ROW)
+
+    failed = {name for name, outcome in outcomes.items() if outcome.status == "FAILED"}
+    assert failed == {"after.csv", "space_after.csv", "space_between.csv", "doubled_first.csv", "open.csv"}
+    names = {row["id"]: row["name"] for row in both.same_tables()}
+    assert names == {5: '5" pipe', 6: 'x"y"', 8: '5" pipe', 9: "x,y", 10: 'a,"b"\n "c"', 11: None, 12: '"', 15: None}
+
+
+async def test_the_last_moment_of_a_day(both: Both) -> None:
+    moments = [
+        "2024-12-31 24:00",
+        "2024-02-28T24:00:00",
+        "2024-01-02 24:00:00.000",
+        "2024-01-02 24:00:01",
+        "2024-01-02 24:01",
+        "2024-01-02 25:00",
+    ]
+    both.land("a.csv", "at,on\n" + "".join(f"{moment},{moment}{'+02:00' if number else ''}\n" for number, moment in enumerate(moments)))
+
+    await both.load(format=FormatType.CSV, hints={"at": "timestamp", "on": "timestamptz"}, bad_rows=BadRowPolicy.SKIP_ROW)
+
+    assert sorted(row["at"].isoformat() for row in both.same_tables()) == [
+        f"{day}T00:00:00" for day in ("2024-01-03", "2024-02-29", "2025-01-01")
+    ]
+
+
 async def test_csv_without_a_header(both: Both) -> None:
     both.land("a.csv", "1,x\n2,y\n")
 
@@ -440,6 +554,31 @@ async def test_long_whole_numbers_and_keys_twice_in_parquet(both: Both) -> None:
     failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
     assert failed == {"1.parquet", "2.parquet", "twice.parquet"}
     both.same_tables()
+
+
+async def test_parquet_columns_of_no_type_yet(both: Both) -> None:
+    nothing = {"none": pa.nulls(2), "list": pa.array([[None], None]), "at": pa.array([{"x": None, "y": 1}, None]), "some": pa.nulls(2)}
+    pq.write_table(pa.table({"id": [1, 2], **nothing}), both.spark.folder / "a.parquet")
+    await both.load("a.parquet", format=FormatType.PARQUET)
+    pq.write_table(pa.table({"id": [3], "some": ["text"], "at": [{"x": "t", "y": 2}]}), both.spark.folder / "b.parquet")
+
+    outcomes = await both.load("b.parquet", format=FormatType.PARQUET)
+
+    assert outcomes["b.parquet"].rows == 1
+    both.same_tables()
+    assert both.spark.columns() == {"id": "long", "list": "list<string>", "at": "struct<y: long, x: string>", "some": "string"}
+
+
+@pytest.mark.parametrize("format_", [FormatType.PARQUET, FormatType.ORC])
+async def test_a_file_without_rows_is_judged_by_its_names(both: Both, format_: FormatType) -> None:
+    name = format_.value.lower()
+    WRITERS[format_](TABLE.select(["i"]), both.spark.folder / f"first.{name}")
+    WRITERS[format_](TABLE.select(["i", "s"]).slice(0, 0), both.spark.folder / f"new.{name}")
+    await both.load(f"first.{name}", format=format_)
+
+    outcomes = await both.load(f"new.{name}", format=format_, evolution=SchemaEvolution.FAIL_ON_NEW_COLUMNS)
+
+    assert outcomes[f"new.{name}"].status == "FAILED"
 
 
 async def test_partitions(both: Both) -> None:

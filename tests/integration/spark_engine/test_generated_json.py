@@ -1,4 +1,4 @@
-"""Whatever is in the files: both engines make the same of them. Each seed is three batches for one table, under policies of its own."""
+"""Generated JSON: both engines make the same of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from domain.ingestions.entities import BadRowPolicy, SchemaEvolution
+from domain.ingestions.entities import BadRowPolicy, FormatType
 from tests.integration.spark_engine import test_differential
+from tests.integration.spark_engine.generated import compare_batches
 from tests.integration.spark_engine.test_differential import Both
 
 both = test_differential.both
@@ -66,19 +67,10 @@ def _read(text: str) -> str:
         return text
 
 
-@pytest.mark.parametrize("seed", range(120, 125))
-async def test_generated_files(both: Both, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr(test_differential, "_comparable", told_alike)
+@pytest.mark.parametrize("seed", range(120, 123))
+async def test_generated_files(both: Both, seed: int) -> None:
     chance = random.Random(seed)
     bad_rows = chance.choice(list(BadRowPolicy))
-    later = chance.choice([policy for policy in SchemaEvolution if policy is not SchemaEvolution.FAIL_ON_NEW_COLUMNS])
-    both.land("first.json", '{"id": 1}\n')
-    await both.load("first.json")
-    for batch, evolution in enumerate((SchemaEvolution.ADD_NEW_COLUMNS, later, later)):
-        names = [f"{batch}-{number}.json" for number in range(chance.choice((1, 4, 12)))]
-        for name in names:
-            both.land(name, a_file(chance))
 
-        await both.load(*names, bad_rows=bad_rows, evolution=evolution)
-
-        both.same_tables()
+    first = '{"id": 1}\n'
+    await compare_batches(both, chance, FormatType.JSON, first, a_file, bad_rows=bad_rows, sizes=(1, 4, 12), comparable=told_alike)

@@ -197,6 +197,20 @@ async def test_what_has_no_place_is_kept_raw(streams: Streams) -> None:
     assert (metrics.rows_rescued, metrics.files) == (len(kept), 3)
 
 
+async def test_a_kept_rows_text_is_what_a_batch_keeps_of_it(streams: Streams) -> None:
+    """Without what is around it, be it blanks or the other half of a line's end."""
+    bench, hints = streams.bench, (ColumnHint("id", "long"),)
+    bench.land("a.json", ' {"id": 1}\r\n\t{"id": "one"} \r\n  no JSON\t\r\n')
+    await streams.execute(hints=hints)
+    streamed = bench.rows("id", "_rescued_data")
+
+    bench.destination = replace(bench.destination, table="by_batch")
+    await bench.load(hints={"id": "long"}, bad_rows=BadRowPolicy.RESCUE)
+
+    assert streamed == bench.rows("id", "_rescued_data")
+    assert streamed == [(1, None), (None, "no JSON"), (None, '{"id": "one"}')]
+
+
 async def test_new_columns_and_hints_come_from_files_that_wait(streams: Streams) -> None:
     bench = streams.bench
     hints = (ColumnHint("at", "timestamptz"), ColumnHint("price", "decimal(10, 2)"))
@@ -237,7 +251,7 @@ async def test_a_table_may_keep_its_columns(streams: Streams, evolution: SchemaE
 async def test_arrays_are_read_whole(streams: Streams) -> None:
     streams.bench.land("a.json", json.dumps([{"id": 1}, {"id": 2}], indent=2))
     samples = await streams.bench.objects()
-    streams.bench.land("b.json", "[{}, 3, {")
+    streams.bench.land("b.json", " [{}, 3, {\r\n")
     streams.bench.land("c.json", '[{"id": 4}, 5]')
 
     await streams.execute(layout="ARRAY", samples=samples)

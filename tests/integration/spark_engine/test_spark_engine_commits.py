@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
 from domain.errors import LeaseLostError
 from domain.ingestions.entities import BadRowPolicy
+from domain.ports.engine import TableReplacedError
 from integrations.engines.embedded import EmbeddedEngineSettings
+from integrations.engines.embedded.tables import Tables
 from integrations.engines.spark import maintenance
 from integrations.engines.spark.batch_load import SparkBatchLoad
 from integrations.engines.spark.branches import branch_name
@@ -166,3 +171,33 @@ async def test_a_table_with_several_sort_columns_is_z_ordered_and_keeps_its_rows
 
     assert bench.rows("x", "y") == before
     assert len(list(_table(catalog).scan().plan_files())) == 1
+
+
+@pytest.mark.parametrize("frozen_after", ["find_the_one", "set_aside"])
+async def test_a_late_drop_leaves_the_table_that_was_made_since(
+    bench: EngineBench, settings: EmbeddedEngineSettings, monkeypatch: pytest.MonkeyPatch, frozen_after: str
+) -> None:
+    bench.land("a.json", lines({"id": 1}))
+    await bench.load()
+    assert bench.outcome is not None
+    old, made, others = bench.outcome.table_uuid, [], Tables(settings)
+    step = getattr(Tables, frozen_after)
+
+    def refreshed_meanwhile(tables: Tables, *args: Any) -> Any:
+        result = step(tables, *args)
+        monkeypatch.undo()
+        others.drop(bench.destination, old)
+        made.append(others.find_or_create(bench.destination, {"id": pa.int64()}, rescue_column=False))
+        made[0].append(pa.table({"id": [2]}))
+        return result
+
+    monkeypatch.setattr(Tables, frozen_after, refreshed_meanwhile)
+    expected = pytest.raises(TableReplacedError) if frozen_after == "find_the_one" else nullcontext()
+    with expected:
+        await bench.engine.drop_table(bench.destination, table_uuid=old)
+
+    state = await bench.engine.table_state(bench.destination)
+    assert state is not None
+    assert state.uuid == made[0].metadata.table_uuid
+    assert bench.rows("id") == [2]
+    others.close()

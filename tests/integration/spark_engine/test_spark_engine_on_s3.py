@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
@@ -48,15 +49,17 @@ class World:
         outcome = await self.engine.load(batch, open_guard)
         return {file.object.path.rpartition("/landing/")[2]: told for file, told in zip(files, outcome.files, strict=True)}
 
-    async def stream(self, checkpoint: Path, credential: str = "owner", *, samples: bool = True) -> StreamMetrics:
+    async def stream(
+        self, checkpoint: str, credential: str = "owner", *, folder: str = "landing", glob: str = "**/*.json", samples: bool = True
+    ) -> StreamMetrics:
         order = StreamOrder(
             run_id=uuid4(),
-            source=replace(self.source(credential), glob="**/*.json"),
+            source=replace(self.source(credential), path=f"s3://{self.bucket.name}/{folder}/", glob=glob),
             grants=Grants(credentials=(credential,)),
             format=FormatSpec(FormatType.JSON, {"layout": "LINES"}),
             destination=DESTINATION,
             policies=Policies(bad_rows=BadRowPolicy.RESCUE),
-            checkpoint=f"file://{checkpoint}",
+            checkpoint=checkpoint,
             samples=await self.listed() if samples else (),
             max_files=100,
         )
@@ -73,21 +76,52 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path, empty_database_url: str, s3_bucket: S3Bucket, spark_server: SparkFacts) -> AsyncIterator[World]:
-    owner = s3_bucket.server.owner
+    """All of it in a bucket that the Spark server's own credential cannot use."""
+    async with opened_world(tmp_path, empty_database_url, s3_bucket, spark_server) as world:
+        yield world
+
+
+@pytest.fixture
+async def warehouse_world(
+    tmp_path: Path, empty_database_url: str, s3_warehouse: S3Bucket, spark_server_with_s3: SparkFacts
+) -> AsyncIterator[World]:
+    """All of it in a bucket that the Spark server's own credential may use."""
+    async with opened_world(tmp_path, empty_database_url, s3_warehouse, spark_server_with_s3) as world:
+        yield world
+
+
+@pytest.fixture
+async def told_world(tmp_path: Path, empty_database_url: str, s3_bucket: S3Bucket, spark_server: SparkFacts) -> AsyncIterator[World]:
+    """Spark has been told by somebody how it reaches the bucket."""
+    owner, prefix = s3_bucket.server.owner, f"fs.s3a.bucket.{s3_bucket.name}"
+    told = {
+        f"{prefix}.endpoint": owner.endpoint_url or "",
+        f"{prefix}.access.key": owner.access_key_id or "",
+        f"{prefix}.secret.key": owner.secret_access_key or "",
+    }
+    async with opened_world(tmp_path, empty_database_url, s3_bucket, spark_server, told) as world:
+        yield world
+
+
+@asynccontextmanager
+async def opened_world(
+    folder: Path, database_url: str, bucket: S3Bucket, spark: SparkFacts, told: Mapping[str, str] | None = None
+) -> AsyncIterator[World]:
+    owner = bucket.server.owner
     properties = {
         "s3.endpoint": owner.endpoint_url or "",
         "s3.region": owner.region or "",
         "s3.access-key-id": owner.access_key_id or "",
         "s3.secret-access-key": owner.secret_access_key or "",
     }
-    uri = empty_database_url.replace("+asyncpg", "+psycopg2")
-    settings = EmbeddedEngineSettings(uri, f"s3://{s3_bucket.name}/warehouse", tmp_path, catalog_properties=properties, threads=2)
-    stores = ConfiguredObjectStores({"owner": owner, "stranger": s3_bucket.server.stranger})
+    uri = database_url.replace("+asyncpg", "+psycopg2")
+    settings = EmbeddedEngineSettings(uri, f"s3://{bucket.name}/warehouse", folder, catalog_properties=properties, threads=2)
+    stores = ConfiguredObjectStores({"owner": owner, "stranger": bucket.server.stranger, "reader": bucket.server.reader})
     lake = EmbeddedEngine(settings, stores)
-    server = SparkServer(spark_server.url, spark_server.token, {"spark.sql.shuffle.partitions": "1"})
+    server = SparkServer(spark.url, spark.token, {"spark.sql.shuffle.partitions": "1", **(told or {})})
     engine = SparkEngine(server, settings, lake, stores)
     catalog = SqlCatalog("autoloader", uri=uri, warehouse=settings.warehouse, **properties)
-    yield World(s3_bucket, stores, engine, catalog)
+    yield World(bucket, stores, engine, catalog)
     await engine.close()
     await lake.close()
     stores.close()
@@ -137,6 +171,20 @@ async def test_a_credential_does_not_read_with_another_ones_keys(world: World) -
     assert world.rows() == [("a.json", 1)]
 
 
+async def test_what_spark_knows_of_a_bucket_gives_way_to_the_credential(told_world: World, tmp_path: Path) -> None:
+    world = told_world
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    # The table is there, so that a stream has something to write into.
+    await world.load("owner")
+
+    outcomes = await world.load("stranger", await world.listed())
+    with pytest.raises(TableUnavailableError, match=r"^Spark failed "):
+        await world.stream(f"file://{tmp_path}/checkpoint", "stranger", samples=False)
+
+    assert outcomes["a.json"].status is OutcomeStatus.FAILED
+    assert world.rows() == [("a.json", 1)]
+
+
 async def test_an_object_that_is_not_the_listed_one_is_left_out(world: World) -> None:
     world.bucket.put("landing/a.json", lines({"id": 1}).encode())
     world.bucket.put("landing/b.json", lines({"id": 2}).encode())
@@ -161,18 +209,76 @@ async def test_objects_are_streamed_by_their_names_as_they_are(world: World, tmp
         world.bucket.put(f"landing/{name}", lines({"id": number}).encode())
     world.bucket.put("landing/other.txt", b"no")
 
-    metrics = await world.stream(tmp_path / "checkpoint")
+    metrics = await world.stream(f"file://{tmp_path}/checkpoint")
 
     assert (metrics.rows, metrics.files) == (4, 4)
     assert world.rows() == sorted((name, number) for number, name in enumerate(names))
-    assert await world.stream(tmp_path / "checkpoint") == StreamMetrics()
+    assert await world.stream(f"file://{tmp_path}/checkpoint") == StreamMetrics()
 
 
 async def test_a_stream_does_not_read_with_another_ones_keys(world: World, tmp_path: Path) -> None:
     world.bucket.put("landing/a.json", lines({"id": 1}).encode())
-    await world.stream(tmp_path / "owners")
+    await world.stream(f"file://{tmp_path}/owners")
 
     with pytest.raises(TableUnavailableError, match=r"^Spark failed "):
-        await world.stream(tmp_path / "strangers", "stranger", samples=False)
+        await world.stream(f"file://{tmp_path}/strangers", "stranger", samples=False)
 
     assert world.rows() == [("a.json", 1)]
+
+
+async def test_a_checkpoint_in_s3_is_the_servers_own(warehouse_world: World) -> None:
+    """In the bucket of the source, whose credential may only read there."""
+    world = warehouse_world
+    checkpoint = f"s3://{world.bucket.name}/warehouse/_checkpoints/1"
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    await world.stream(checkpoint, "reader")
+    world.bucket.put("landing/b.json", lines({"id": 2}).encode())
+
+    metrics = await world.stream(checkpoint, "reader")
+
+    assert (metrics.rows, metrics.files, metrics.epochs) == (1, 1, 1)
+    assert world.rows() == [("a.json", 1), ("b.json", 2)]
+    kept = world.bucket.keys("warehouse/_checkpoints/1/")
+    assert {"metadata", "offsets/0", "offsets/1", "commits/0", "commits/1", "sources/0/0", "sources/0/1"} <= kept
+    # Each is written under another name first.
+    assert not {name for name in kept if "tmp" in name}
+    # Spark's choice would open the bucket anew for each query, and leave it open.
+    client = world.engine._sessions.pool.get_client(Grants(credentials=("reader",)))
+    assert str(client.connect().conf.get("spark.sql.streaming.checkpointFileManagerClass")).endswith(
+        ".FileSystemBasedCheckpointFileManager"
+    )
+    client.close()
+
+
+async def test_a_prefix_without_objects_is_an_empty_source(world: World, tmp_path: Path) -> None:
+    """Where files are taken away once they are loaded."""
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+    await world.stream(f"file://{tmp_path}/checkpoint")
+
+    assert await world.stream(f"file://{tmp_path}/another", folder="nothing") == StreamMetrics()
+    assert world.rows() == [("a.json", 1)]
+
+
+async def test_a_checkpoint_is_not_written_with_the_sources_credential(world: World) -> None:
+    world.bucket.put("landing/a.json", lines({"id": 1}).encode())
+
+    with pytest.raises(TableUnavailableError, match=r"^Spark failed "):
+        await world.stream(f"s3://{world.bucket.name}/warehouse/_checkpoints/1")
+
+    assert world.bucket.keys("warehouse/_checkpoints/") == set()
+    assert world.rows() == []
+
+
+@pytest.mark.parametrize("glob", ["**/*.json", "*/[a-z].json"])
+async def test_another_credential_for_the_same_source_loads_nothing_again(warehouse_world: World, glob: str) -> None:
+    """Keys change; roles have others each hour."""
+    world = warehouse_world
+    checkpoint = f"s3://{world.bucket.name}/warehouse/_checkpoints/1"
+    world.bucket.put("landing/x/a.json", lines({"id": 1}).encode())
+    await world.stream(checkpoint, "owner", glob=glob)
+    world.bucket.put("landing/x/b.json", lines({"id": 2}).encode())
+
+    metrics = await world.stream(checkpoint, "reader", glob=glob)
+
+    assert (metrics.rows, metrics.files) == (1, 1)
+    assert world.rows() == [("x/a.json", 1), ("x/b.json", 2)]

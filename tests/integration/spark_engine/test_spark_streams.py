@@ -13,11 +13,14 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
+from domain.ingestions.entities import FormatSpec, FormatType
 from integrations.engines.embedded import EmbeddedEngineSettings
 from integrations.engines.spark.catalog import catalog_settings
 from integrations.engines.spark.client import SparkConnectClient
 from integrations.engines.spark.settings import SparkServer
-from integrations.engines.spark.stream_source import FileStream
+from integrations.engines.spark.stream_source import FileStream, lines_of
+from integrations.object_store.credentials import S3Credential
+from tests.factories import a_source
 
 TABLE = "autoloader.lake.events"
 
@@ -78,6 +81,21 @@ def test_for_databricks_the_stream_is_read_by_its_own_source(spark: SparkServer,
     assert (plain.is_streaming, plain.data_source.format, dict(plain.data_source.options)) == (True, "json", dict(stream.options))
     of_databricks.close()
     ours.close()
+
+
+def test_databricks_reads_objects_by_their_own_names_and_by_its_own_grants(spark: SparkServer) -> None:
+    source = a_source(path="s3://bucket/a/b", credential="lab", glob="**/*.json")
+    credential = S3Credential("http://store.test", access_key_id="key", secret_access_key="s3cr3t")
+    of_databricks = SparkConnectClient(replace(spark, url=f"{spark.url}/;x-databricks-cluster-id=0101-abc"))
+
+    told = source_of(of_databricks.read_stream(lines_of(source, FormatSpec(FormatType.JSON), credential, max_files=7)))
+
+    assert list(told.data_source.paths) == ["s3://bucket/a/b"]
+    assert set(told.data_source.options) == {
+        *("cloudFiles.format", "cloudFiles.includeExistingFiles", "cloudFiles.allowOverwrites", "cloudFiles.useStrictGlobber"),
+        *("cloudFiles.maxFilesPerTrigger", "recursiveFileLookup", "ignoreMissingFiles", "pathGlobFilter", "lineSep"),
+    }
+    of_databricks.close()
 
 
 @pytest.mark.scenario(88, 90)

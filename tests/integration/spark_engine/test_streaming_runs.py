@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from autoloader.spark.server import SparkFacts
 from domain.ingestions.entities import Ingestion
 from domain.ports.streaming import StreamOrder
 from graphql_api.relay.ids import required_key
 from tests.contracts.engine_contract import lines
-from tests.fixtures.application import Running
+from tests.fixtures.application import Running, running_with
+from tests.fixtures.s3_server import S3Bucket
 
 CREATE = """
 mutation ($input: CreateIngestionInput!) {
@@ -45,6 +51,36 @@ STREAMED = {
 def files_of(run: dict[str, Any]) -> dict[str, tuple[str, int]]:
     nodes = [edge["node"] for edge in run["files"]["edges"]]
     return {Path(node["path"]).name: (node["status"], node["rows"]) for node in nodes}
+
+
+CHECKPOINT = "query ($id: ID!) { ingestion(id: $id) { checkpointPath } }"
+
+
+@pytest.fixture
+async def running_on_s3(
+    database_url: str,
+    database: AsyncEngine,
+    tmp_path: Path,
+    s3_bucket: S3Bucket,
+    s3_warehouse: S3Bucket,
+    spark_server_with_s3: SparkFacts,
+) -> AsyncIterator[Running]:
+    """Sources and warehouse are in buckets of their own; the Spark server's own credential may use the warehouse's alone."""
+    owner, spark = s3_bucket.server.owner, spark_server_with_s3
+    given: dict[str, Any] = {
+        "warehouse": f"s3://{s3_warehouse.name}/warehouse",
+        "catalog_properties": {
+            "s3.endpoint": owner.endpoint_url,
+            "s3.region": owner.region,
+            "s3.access-key-id": owner.access_key_id,
+            "s3.secret-access-key": owner.secret_access_key,
+        },
+        "credentials": {"landing": {name: value for name, value in asdict(owner).items() if value is not None}},
+        "spark_connect_url": spark.url,
+        "spark_token": SecretStr(spark.token),
+    }
+    async with running_with(database_url, database, tmp_path, patience_seconds=200, lease_seconds=30.0, **given) as running:
+        yield running
 
 
 async def test_files_are_streamed_into_the_table_and_told_of(running: Running, tmp_path: Path) -> None:
@@ -150,18 +186,57 @@ async def _none_active(running: Running) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_source_checkpoint_and_table_in_s3(running_on_s3: Running, s3_bucket: S3Bucket, s3_warehouse: S3Bucket) -> None:
+    running = running_on_s3
+
+    async def loaded() -> list[tuple[str, int]]:
+        rows = (await running.table("events")).select(["_source_file", "id"]).to_pylist()
+        return sorted((row["_source_file"].removeprefix(f"s3://{s3_bucket.name}/landing/"), row["id"]) for row in rows)
+
+    async def checkpoint() -> str:
+        path = str((await running.client.data(CHECKPOINT, {"id": id}))["ingestion"]["checkpointPath"])
+        return path.removeprefix(f"s3://{s3_warehouse.name}/")
+
+    s3_bucket.put("landing/a.json", lines({"id": 1}).encode())
+    s3_bucket.put("landing/x/b.json", lines({"id": 2}).encode())
+    source = {"type": "S3", "path": f"s3://{s3_bucket.name}/landing/", "credential": "landing"}
+    id = await running.create("events", source=source, **STREAMED)
+
+    run = await running.run(id)
+
+    assert (run["status"], run["errorMessage"]) == ("SUCCESS", None)
+    assert files_of(run) == {"a.json": ("SUCCESS", 1), "b.json": ("SUCCESS", 1)}
+    first = await checkpoint()
+    assert {"metadata", "offsets/0", "commits/0", "sources/0/0"} <= s3_warehouse.keys(f"{first}/")
+    assert (await running.run(id))["status"] == "NO_NEW_FILES"
+
+    s3_bucket.put("landing/c.json", lines({"id": 3}).encode())
+    more = await running.run(id)
+
+    assert files_of(more) == {"c.json": ("SUCCESS", 1)}
+    assert await loaded() == [("a.json", 1), ("c.json", 3), ("x/b.json", 2)]
+    assert "sources/0/1" in s3_warehouse.keys(f"{first}/")
+
+    queued = await running.client.data(REFRESH, {"input": {"ingestionId": id, "mode": "FULL", "confirm": True}})
+    anew = await running.ended(queued["refreshIngestion"]["run"]["id"])
+
+    assert files_of(anew) == {"a.json": ("SUCCESS", 1), "b.json": ("SUCCESS", 1), "c.json": ("SUCCESS", 1)}
+    assert await loaded() == [("a.json", 1), ("c.json", 3), ("x/b.json", 2)]
+    assert await checkpoint() != first
+    assert {"offsets/0", "commits/0", "sources/0/0"} <= s3_warehouse.keys(f"{await checkpoint()}/")
+
+
 async def test_a_full_refresh_loads_all_anew_from_another_checkpoint(running: Running) -> None:
     (running.landing / "a.json").write_text(lines({"id": 1}))
     id = await running.create("events", **STREAMED)
     await running.run(id)
-    path = "query ($id: ID!) { ingestion(id: $id) { checkpointPath } }"
-    before = (await running.client.data(path, {"id": id}))["ingestion"]["checkpointPath"]
+    before = (await running.client.data(CHECKPOINT, {"id": id}))["ingestion"]["checkpointPath"]
 
     queued = await running.client.data(REFRESH, {"input": {"ingestionId": id, "mode": "FULL", "confirm": True}})
     run = await running.ended(queued["refreshIngestion"]["run"]["id"])
 
     assert (run["status"], files_of(run)) == ("SUCCESS", {"a.json": ("SUCCESS", 1)})
-    assert (await running.client.data(path, {"id": id}))["ingestion"]["checkpointPath"] != before
+    assert (await running.client.data(CHECKPOINT, {"id": id}))["ingestion"]["checkpointPath"] != before
     assert (await running.table("events")).column("id").to_pylist() == [1]
 
 

@@ -165,6 +165,24 @@ async def test_what_fails_waits_longer_each_time(outbox: Outbox, quick: Looks, e
     assert quick.begun == {run: 3}
 
 
+async def test_what_takes_long_before_it_fails_waits_no_longer_than_what_fails_at_once(outbox: Outbox, slow: Looks) -> None:
+    await outbox.add((Topic.INGESTION, ingestion := uuid4()))
+    slow.answers[ingestion] = [UnavailableError("not now")]
+    for _ in range(20):
+        # It is under way all the time, and taken again whenever its lease has expired.
+        await outbox.start()
+        outbox.clock.advance(seconds=61)
+    assert slow.begun == {ingestion: 1}
+    slow.gate.set()
+    await outbox.one_has_ended()
+    outbox.clock.advance(seconds=2)
+    await outbox.start()
+    await outbox.one_has_ended()
+    assert slow.begun == {ingestion: 2}
+    assert await outbox.waiting(after_seconds=3.9) == set()
+    assert await outbox.waiting(after_seconds=0.1) == {ingestion}
+
+
 async def test_what_is_stopped_is_due_again(outbox: Outbox, slow: Looks) -> None:
     await outbox.add((Topic.TABLE, table := uuid4()))
     await outbox.start()

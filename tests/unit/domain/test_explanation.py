@@ -103,7 +103,7 @@ async def test_a_retry_loads_what_it_tries_again_and_nothing_else(desk: Desk) ->
     await desk.world.discover(ingestion, [other])
     retry = await desk.world.run(ingestion, trigger=RunTrigger.RETRY, retry_of_id=batch.run_id, lists=False)
     async with desk.world.begin() as tx:
-        assert await tx.files.assign_unloaded(ingestion.id, of_run=batch.run_id, to_run=retry.id) == 1
+        assert len(await tx.files.assign_unloaded(ingestion.id, of_run=batch.run_id, to_run=retry.id)) == 1
     assert await desk.said(ingestion) == (FileState.WAITING, f"run {retry.id} loads it, and waits for a free slot")
     assert await desk.said(ingestion, other.path) == (
         FileState.WAITING,

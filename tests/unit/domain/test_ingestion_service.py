@@ -129,6 +129,18 @@ class TestCreate:
             await create(service, me, idempotency_key="k")
         assert caught.value.reason is ConflictReason.IDEMPOTENCY_KEY_REUSED
 
+    async def test_what_a_request_made_and_is_gone_is_made_once_more(
+        self, service: IngestionService, me: Principal, bench: Workbench
+    ) -> None:
+        input = IngestionCreate.parse(a_create_input(idempotency_key="k"))
+        first = await service.create_ingestion(me, input)
+        async with bench.unit_of_work(me.tenant.id) as tx:
+            assert await tx.ingestions.delete(first.id)
+        again = await asyncio.gather(*(service.create_ingestion(me, input) for _ in range(20)))
+        assert {i.id for i in again} == {again[0].id}
+        assert again[0].id != first.id
+        assert await service.list_ingestions(me) == [again[0]]
+
 
 class TestUpdate:
     async def test_what_is_given_changes_and_the_rest_stays(self, service: IngestionService, me: Principal, bench: Workbench) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from domain.errors import LeaseLostError
 from domain.ingestions.entities import Ingestion, IngestionStatus
+from domain.ledger import stepwise
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Refresh, RefreshMode, Run, RunStatus, RunTrigger
+from domain.runs.pipeline import RunPipeline
+from tests.fakes.database import FakeDatabase
+from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.scripted_engine import ROWS
 from tests.workbench import Workbench
 
@@ -57,6 +64,71 @@ async def test_lost_after_its_listing_only_what_it_left_is_loaded(bench: Workben
     await bench.pipeline.execute(Subject(retry.tenant_id, retry.id))
     done = await bench.run(Subject(retry.tenant_id, retry.id))
     assert (done.status, done.files_discovered, done.files_processed) == (RunStatus.SUCCESS, 0, 2)
+
+
+async def test_lost_while_files_were_assigned_to_it_none_is_forgotten(
+    bench: Workbench, fake_database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stepwise, "FILES_AT_ONCE", 2)
+    paths = bench.land(*"abcde")
+    bench.engine.bad |= dict.fromkeys(paths, "truncated")
+    ingestion = await bench.ingestion()
+    failed = await bench.execute(ingestion)
+    bench.engine.bad.clear()
+    fake_database.clock.advance(seconds=61)
+    retry = await bench.queue(ingestion, trigger=RunTrigger.RETRY, retry_of_id=failed.id, lists=False)
+    run, ingestion, _ = await bench.pipeline.start(retry)
+    step = FakeProcessedFileRepository.assign_unloaded
+
+    async def crash(self: FakeProcessedFileRepository, id: UUID, *, after: int, **how: Any) -> Sequence[int]:
+        if after:
+            raise ZeroDivisionError
+        return await step(self, id, after=after, **how)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(FakeProcessedFileRepository, "assign_unloaded", crash)
+        with pytest.raises(ZeroDivisionError):
+            await bench.pipeline.check(run, ingestion, [])
+    assert [file.run_id for file in await bench.files(ingestion)] == [run.id, run.id, *[failed.id] * 3]
+    again = await settle(bench, run, ingestion)
+    assert again is not None
+    await bench.pipeline.execute(Subject(again.tenant_id, again.id))
+    done = await bench.run(Subject(again.tenant_id, again.id))
+    assert (done.status, done.files_processed) == (RunStatus.SUCCESS, 5)
+
+
+async def test_files_are_assigned_to_no_run_that_has_ended(bench: Workbench) -> None:
+    (path,) = bench.land("a")
+    bench.engine.bad[path] = "truncated"
+    ingestion = await bench.ingestion()
+    failed = await bench.execute(ingestion)
+    run, ingestion, _ = await bench.pipeline.start(
+        await bench.queue(ingestion, trigger=RunTrigger.RETRY, retry_of_id=failed.id, lists=False)
+    )
+    await settle(bench, run, ingestion)
+    with pytest.raises(LeaseLostError):
+        await bench.pipeline.check(run, ingestion, [])
+    assert [file.run_id for file in await bench.files(ingestion)] == [failed.id]
+
+
+async def test_many_that_cannot_be_ended_keep_no_others_waiting(
+    bench: Workbench, fake_database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *broken, sound = [(await bench.pipeline.start(await bench.queue(await bench.ingestion())))[0] for _ in range(3)]
+    end = RunPipeline._end
+
+    async def failing(self: RunPipeline, run: Run, *asked: Any, **how: Any) -> Run:
+        if run.id in {each.id for each in broken}:
+            raise RuntimeError("not even an expected error")
+        return await end(self, run, *asked, **how)
+
+    await bench.expire_leases()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunPipeline, "_end", failing)
+        assert [await bench.pipeline.recover_lost(limit=2) for _ in range(3)] == [0, 1, 0]
+    assert (await bench.run(Subject(sound.tenant_id, sound.id))).status is RunStatus.FAILED
+    fake_database.clock.advance(seconds=bench.settings.lease_seconds)
+    assert await bench.pipeline.recover_lost(limit=2) == 2
 
 
 async def test_what_kills_its_workers_is_left_alone_in_the_end(bench: Workbench) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID, uuid4
 
 import pytest
 
 from domain.ingestions.entities import Ingestion, IngestionStatus, Policies
+from domain.ledger import stepwise
 from domain.ledger.entities import FileStatus
 from domain.ports.engine import LoadBatch, TableUnavailableError
 from domain.ports.object_store import SourceUnavailableError
 from domain.ports.unit_of_work import Subject
-from domain.runs.entities import Run, RunMetrics, RunStatus
-from domain.runs.pipeline import PipelineSettings, verdict
-from tests.factories import BUCKET, NOW
+from domain.runs.entities import Run, RunMetrics, RunStatus, RunTrigger
+from domain.runs.pipeline import Cut, PipelineSettings, verdict
+from tests.factories import BUCKET, NOW, needing
 from tests.fakes.database import FakeDatabase
+from tests.fakes.ledger import FakeProcessedFileRepository
 from tests.fakes.scripted_engine import ROWS
 from tests.workbench import Workbench
 
@@ -120,6 +124,44 @@ class TestToTheEnd:
         assert (await bench.execute(ingestion)).status is RunStatus.SUCCESS
         assert bench.table(ingestion).loads_of(path) == 1
 
+    async def test_a_backlog_of_failures_is_requeued_a_few_at_a_time_and_a_crash_in_between_loses_none(
+        self, bench: Workbench, fake_database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        paths = bench.land(*"abcde")
+        bench.engine.bad |= dict.fromkeys(paths, "truncated")
+        ingestion = await bench.ingestion()
+        assert (await bench.execute(ingestion)).status is RunStatus.FAILED
+        bench.engine.bad.clear()
+        fake_database.clock.advance(seconds=61)
+        monkeypatch.setattr(stepwise, "FILES_AT_ONCE", 2)
+        step = FakeProcessedFileRepository.requeue_due_failures
+
+        async def crash(self: FakeProcessedFileRepository, id: UUID, *, after: int, **how: int) -> Sequence[int]:
+            if after:
+                raise ZeroDivisionError
+            return await step(self, id, after=after, **how)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(FakeProcessedFileRepository, "requeue_due_failures", crash)
+            run = await bench.execute(ingestion)
+        assert (run.status, run.files_total) == (RunStatus.FAILED, None)
+        assert [file.status for file in await bench.files(ingestion)] == [PENDING, PENDING, *[FileStatus.FAILED] * 3]
+        run = await bench.execute(ingestion)
+        assert (run.status, run.files_total, run.files_processed) == (RunStatus.SUCCESS, 5, 5)
+
+    async def test_what_is_held_is_released_a_few_at_a_time(self, bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stepwise, "FILES_AT_ONCE", 2)
+        bench.land(*"abcde")
+        ingestion = await bench.ingestion()
+        run, _, grants = await bench.pipeline.start(await bench.queue(ingestion))
+        await bench.pipeline.discover(run, ingestion, grants)
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            batch = await tx.batches.open(id=uuid4(), ingestion_id=ingestion.id, run_id=run.id, table_uuid=None, lease_seconds=60)
+            files = await tx.files.claim(batch, max_files=5, max_bytes=2**40)
+            await tx.files.mark_held(batch, [needing(file) for file in files], {file.id: uuid4() for file in files})
+            await tx.batches.commit(batch, snapshot_id=None, files=5)
+        assert (await bench.pipeline.check(run, ingestion, [])).waiting == 5
+
     async def test_a_source_that_cannot_be_listed_fails_the_run_with_its_words(self, bench: Workbench) -> None:
         bench.land("a")
         bench.stores.listing_failure = (0, SourceUnavailableError(SourceUnavailableError.ACCESS_DENIED, "the bucket may not be listed"))
@@ -187,13 +229,28 @@ class TestCutShort:
     @pytest.mark.parametrize(("where", "status"), [("before_commit", PENDING), ("after_commit", SUCCESS)])
     async def test_a_server_that_stops_settles_and_ends_the_run(self, bench: Workbench, where: str, status: FileStatus) -> None:
         bench.land("a")
-        subject, worker, _ = await started(bench, where)
+        subject, worker, _ = await started(bench, where, consecutive_failures=4)
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker
         run = await bench.run(subject)
         assert (run.status, run.error_message) == (RunStatus.FAILED, "the server was stopped while the run was under way")
-        assert [file.status for file in await bench.files(await _ingestion(bench, run))] == [status]
+        ingestion = await _ingestion(bench, run)
+        assert [file.status for file in await bench.files(ingestion)] == [status]
+        # It goes on by itself, and is not held against the ingestion.
+        retry = await bench.active(ingestion)
+        assert retry is not None
+        assert (retry.status, retry.trigger, retry.retry_of_id, retry.retry_count) == (RunStatus.QUEUED, RunTrigger.RETRY, run.id, 1)
+        stored = await bench.stored(ingestion)
+        assert (stored.status, stored.consecutive_failures) == (ingestion.status, 4)
+
+    async def test_a_run_goes_on_however_often_its_server_is_stopped(self, bench: Workbench) -> None:
+        ingestion = await bench.ingestion()
+        run, _, _ = await bench.pipeline.start(await bench.queue(ingestion, retry_count=9))
+        await bench.pipeline.stop(run, "stopped", cut=Cut.STOPPED)
+        retry = await bench.active(ingestion)
+        assert retry is not None
+        assert (retry.retry_of_id, retry.retry_count) == (run.id, 10)
 
     async def test_a_run_asked_to_stop_and_then_cancelled_ends_cancelled(self, bench: Workbench) -> None:
         bench.land("a")

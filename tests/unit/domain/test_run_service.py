@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -12,10 +13,11 @@ from domain.errors import ConflictError, ConflictReason, NotFoundError
 from domain.ingestions.entities import Ingestion, IngestionStatus
 from domain.ports.unit_of_work import Subject, Topic
 from domain.runs.entities import Run, RunStatus, RunTrigger
-from domain.runs.service import RunRequest, RunService
+from domain.runs.service import REFIRE_SECONDS, RunRequest, RunService
 from domain.states import RUNNABLE
 from domain.tenants import Principal
 from tests.factories import NOW, a_principal, a_schedule, a_tenant
+from tests.fakes.repositories import FakeIngestionRepository
 from tests.workbench import Workbench
 
 HOUR = timedelta(hours=1)
@@ -142,6 +144,38 @@ class TestBySchedule:
         sound = await scheduled(bench)
         assert await service.fire_due_schedules(bench.directory) == 1
         assert await runs_of(bench, broken) == []
+        assert len(await runs_of(bench, sound)) == 1
+
+    async def test_many_that_cannot_fire_do_not_stop_the_others_either(self, service: RunService, bench: Workbench) -> None:
+        broken = [await scheduled(bench, schedule=a_schedule(timezone="Mars/Olympus"), next_due_at=NOW - HOUR) for _ in range(2)]
+        sound = await scheduled(bench)
+        assert [await service.fire_due_schedules(bench.directory, limit=2) for _ in range(2)] == [0, 1]
+        assert len(await runs_of(bench, sound)) == 1
+        again = NOW + timedelta(seconds=REFIRE_SECONDS)
+        assert [(await bench.stored(each)).next_due_at for each in broken] == [again, again]
+        mended = dataclasses.replace(await bench.stored(broken[0]), schedule=a_schedule())
+        async with bench.unit_of_work(bench.tenant.id) as tx:
+            await tx.ingestions.update(mended)
+        bench.clock.advance(seconds=REFIRE_SECONDS)
+        assert await service.fire_due_schedules(bench.directory, limit=2) == 1
+        [run] = await runs_of(bench, mended)
+        assert (run.trigger, run.due_at) == (RunTrigger.SCHEDULED, again)
+
+    async def test_one_that_cannot_even_be_postponed_does_not_stop_the_others(
+        self, service: RunService, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held = await scheduled(bench, next_due_at=NOW - HOUR)
+        sound = await scheduled(bench)
+        get_by_id = FakeIngestionRepository.get_by_id
+
+        async def in_other_hands(self: FakeIngestionRepository, id: UUID, *, for_update: bool = False) -> Ingestion | None:
+            if for_update and id == held.id:
+                raise TimeoutError
+            return await get_by_id(self, id, for_update=for_update)
+
+        monkeypatch.setattr(FakeIngestionRepository, "get_by_id", in_other_hands)
+        assert await service.fire_due_schedules(bench.directory) == 1
+        assert (await bench.stored(held)).next_due_at == NOW - HOUR
         assert len(await runs_of(bench, sound)) == 1
 
     async def test_no_more_than_asked(self, service: RunService, bench: Workbench) -> None:

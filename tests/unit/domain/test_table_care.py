@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from uuid import uuid4
 
 import pytest
@@ -13,10 +14,29 @@ from domain.ports.unit_of_work import Subject
 from tests.workbench import Workbench
 
 
-def test_a_table_is_due_now_and_then() -> None:
-    due = [snapshots for snapshots in range(2 * TENDED_EVERY_SNAPSHOTS + 1) if is_due(snapshots)]
-    assert due == [TENDED_EVERY_SNAPSHOTS, 2 * TENDED_EVERY_SNAPSHOTS]
-    assert not is_due(None)
+@pytest.mark.parametrize("adding", [1, 2, 3, 7])
+def test_a_table_is_due_now_and_then_however_many_snapshots_come_at_once(adding: int) -> None:
+    seen = [None, *range(1, 4 * TENDED_EVERY_SNAPSHOTS, adding)]
+    due = [now for before, now in itertools.pairwise(seen) if now is not None and is_due(before, now)]
+    assert [snapshots // TENDED_EVERY_SNAPSHOTS for snapshots in due] == [1, 2, 3]
+    assert all(snapshots % TENDED_EVERY_SNAPSHOTS < adding for snapshots in due)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "due"),
+    [
+        (49, 51, True),
+        (49, 50, True),
+        (50, 51, False),
+        (None, 50, True),
+        (None, 51, False),
+        (120, 3, False),
+        (120, 60, False),
+        (30, 260, True),
+    ],
+)
+def test_a_table_is_due_that_has_come_past_a_multiple(before: int | None, now: int, due: bool) -> None:
+    assert is_due(before, now) is due
 
 
 async def test_a_table_is_tended(bench: Workbench) -> None:
