@@ -378,9 +378,9 @@ async def test_quotes_where_csv_has_none(both: Both) -> None:
     outcomes = await both.load(format=FormatType.CSV, bad_rows=BadRowPolicy.SKIP_ROW)
 
     failed = {name for name, outcome in outcomes.items() if outcome.status == "FAILED"}
-    assert failed == {"after.csv", "space_between.csv", "doubled_first.csv", "open.csv"}
+    assert failed == {"after.csv", "space_after.csv", "space_between.csv", "doubled_first.csv", "open.csv"}
     names = {row["id"]: row["name"] for row in both.same_tables()}
-    assert names == {2: "x", 3: "y", 5: '5" pipe', 6: 'x"y"', 8: '5" pipe', 9: "x,y", 10: 'a,"b"\n "c"', 11: None, 12: '"', 15: None}
+    assert names == {5: '5" pipe', 6: 'x"y"', 8: '5" pipe', 9: "x,y", 10: 'a,"b"\n "c"', 11: None, 12: '"', 15: None}
 
 
 async def test_the_last_moment_of_a_day(both: Both) -> None:
