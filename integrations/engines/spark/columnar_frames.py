@@ -83,6 +83,7 @@ class ColumnarFrames:
                 {name: identifier(name) for name, _ in types},
                 _cast,
                 unit="Row",
+                clean=True,
             )
             for types, alike in self._by_types(files).items()
         ]

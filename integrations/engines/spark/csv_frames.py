@@ -66,6 +66,7 @@ class CsvFrames:
         self._charset = _CHARSETS[options.encoding]
         self._rules = rules
         self._kinds: dict[int, _Kind] = {}
+        self._clean: set[int] = set()
         self._fitting: dict[int, dict[str, tuple[bool, frozenset[pa.DataType]]]] = {}
 
     def survey(self, files: Sequence[LoadFile]) -> None:
@@ -116,7 +117,8 @@ class CsvFrames:
         for kind, alike in self._by_kind([file for file in files if file.is_open]).items():
             columns = {name: _FIELD.format(number) for number, name in enumerate(kind.names)}
             rows = self._rows(kind, alike, numbered=numbered)
-            made.append(Frame(rows, alike, dict.fromkeys(kind.names, STRING), columns, _cast))
+            clean = all(file.index in self._clean for file in alike)
+            made.append(Frame(rows, alike, dict.fromkeys(kind.names, STRING), columns, _cast, clean=clean))
         return made
 
     def _by_kind(self, files: Sequence[LoadFile]) -> dict[_Kind, list[LoadFile]]:
@@ -208,6 +210,8 @@ class CsvFrames:
             for number, name in enumerate(kind.names)
         }
         file.rows_read = rows
+        if found is None or not found["bad"]:
+            self._clean.add(file.index)
         if not kind.quotes and rows != lines["lines"] - header:
             file.fail(f"The file has {lines['lines'] - header} lines after its header, but Spark reads {rows} rows.")
         elif found is None:
@@ -262,7 +266,9 @@ class CsvFrames:
             first = 1 if options.header else 0
             rows = rows.selectExpr(URI, f"{NUMBERED_SQL} + {first} AS {PLACE}", *fields, _CORRUPT)
         nulls = ", ".join(literal(value) for value in options.null_values)
-        problem = f"CASE WHEN {_CORRUPT} IS NOT NULL THEN 'it does not have {len(kind.names)} fields' END"
+        # Spark refuses to read its column of corrupt rows alone, so a condition that always holds has it read a field, too.
+        always = f"coalesce(length({fields[0]}), 0) >= 0"
+        problem = f"CASE WHEN {_CORRUPT} IS NOT NULL AND {always} THEN 'it does not have {len(kind.names)} fields' END"
         return rows.selectExpr(
             URI,
             PLACE,

@@ -87,9 +87,9 @@ def _rescued_when(typed: _Typed, rules: RowRules) -> str | None:
     return typed.surplus
 
 
-def _doubtful(frame: Frame, typed: _Typed, known_bad: bool) -> bool:
+def _doubtful(frame: Frame, typed: _Typed) -> bool:
     """Whether any row may be bad or hold more than the columns: without, nobody has to look."""
-    return known_bad or typed.surplus is not None or typed.bad != f"({PROBLEM} IS NOT NULL)"
+    return not frame.clean or typed.surplus is not None or typed.bad != f"({PROBLEM} IS NOT NULL)"
 
 
 def settle(source: SparkSource, frames: Frames, files: Sequence[LoadFile], target: TargetColumns, rules: RowRules) -> bool:
@@ -99,7 +99,7 @@ def settle(source: SparkSource, frames: Frames, files: Sequence[LoadFile], targe
         file.rows_skipped = file.rows_rescued = 0
     for frame in frames.frames(files):
         typed = _typed(frame, target, rules)
-        if not _doubtful(frame, typed, rules.bad_rows is not BadRowPolicy.FAIL_FILE and not frame.clean):
+        if not _doubtful(frame, typed):
             continue
         by_index = {file.index: file for file in frame.files}
         counted = (
