@@ -318,55 +318,6 @@ async def test_csv_values_follow_hints_and_options(both: Both) -> None:
     assert both.same_tables()[0]["id"] == "007"
 
 
-@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
-async def test_bad_rows_of_csv_that_is_nothing_but_text(both: Both, bad_rows: BadRowPolicy) -> None:
-    for name, row in {"good": "b,x", "few": "b", "many": "b,x,y", "empty": "b,x,", "empties": "b,x,,,", "quoted": '"b",x,""'}.items():
-        both.land(f"{name}.csv", f"id,name\na,x\n{row}\nc,y\n")
-
-    outcomes = await both.load(format=FormatType.CSV, bad_rows=bad_rows)
-
-    failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
-    assert failed == (set(outcomes) - {"good.csv"} if bad_rows is BadRowPolicy.FAIL_FILE else set())
-    both.same_tables()
-
-
-@pytest.mark.parametrize("null_values", [[], ["NA"]])
-async def test_csv_blanks_quotes_and_nulls(both: Both, null_values: list[str]) -> None:
-    rows = ('1, "x"', ' "2",x', '3,5" 6"', '4,a "b" c', '5,"a "" "', "6,", '7,""', "8,NA", '9,"NA"', '10," x "')
-    both.land("a.csv", "id,text\n" + "".join(f"{row}\n" for row in rows))
-    both.land("b.csv", "text,id\nx,11\n,12\n")
-
-    await both.load(format=FormatType.CSV, options={"null_values": null_values})
-
-    assert len(both.same_tables()) == 12
-
-
-async def test_csv_escapes(both: Both) -> None:
-    texts = (
-        *(r"C:\new\t", "C:\\", r"a\"b", r"a\\b", r"\"a\"", r'"a\"b"', r'"a\\b"', r'"a\\"', r'"x\\\"y"', r'"C:\new"', r'"a\,b"'),
-        *('"a\\\nb"', '"a\n\\"\nb\\\\"', '"a\n,b"'),
-    )
-    both.land("a.csv", "id,text,after\n" + "".join(f"{number},{text},z\n" for number, text in enumerate(texts)))
-
-    await both.load(format=FormatType.CSV, options={"escape": "\\"})
-
-    rows = both.same_tables()
-    assert [row["text"] for row in rows[:2]] == [r"C:\new\t", "C:\\"]
-    assert len(rows) == len(texts)
-
-
-@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
-async def test_offsets_and_times_at_their_limits(both: Both, bad_rows: BadRowPolicy) -> None:
-    clocks = ("00:00:00", "23:59:59", "24:00:00", "23:60:00", "23:59:60")
-    offsets = ("", "Z", "+00", "+05:30", "-0930", "+17:59", "+18:00", "-18:00", "+18:01", "-19:00", "+99", "+01:60", " +01:00")
-    for place, at in enumerate([*clocks, *(f"12:00:00{offset}" for offset in offsets)]):
-        both.land(f"{place:02}.json", lines({"id": place, "at": f"2024-01-02T{at}"}))
-
-    await both.load(hints={"at": "timestamptz"}, bad_rows=bad_rows)
-
-    both.same_tables()
-
-
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 async def test_csv_in_other_encodings(both: Both, encoding: str) -> None:
     for name, text in {
@@ -448,6 +399,55 @@ async def test_the_last_moment_of_a_day(both: Both) -> None:
     assert sorted(row["at"].isoformat() for row in both.same_tables()) == [
         f"{day}T00:00:00" for day in ("2024-01-03", "2024-02-29", "2025-01-01")
     ]
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_bad_rows_of_csv_that_is_nothing_but_text(both: Both, bad_rows: BadRowPolicy) -> None:
+    for name, row in {"good": "b,x", "few": "b", "many": "b,x,y", "empty": "b,x,", "empties": "b,x,,,", "quoted": '"b",x,""'}.items():
+        both.land(f"{name}.csv", f"id,name\na,x\n{row}\nc,y\n")
+
+    outcomes = await both.load(format=FormatType.CSV, bad_rows=bad_rows)
+
+    failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
+    assert failed == (set(outcomes) - {"good.csv"} if bad_rows is BadRowPolicy.FAIL_FILE else set())
+    both.same_tables()
+
+
+@pytest.mark.parametrize("null_values", [[], ["NA"]])
+async def test_csv_blanks_quotes_and_nulls(both: Both, null_values: list[str]) -> None:
+    rows = ('1, "x"', ' "2",x', '3,5" 6"', '4,a "b" c', '5,"a "" "', "6,", '7,""', "8,NA", '9,"NA"', '10," x "')
+    both.land("a.csv", "id,text\n" + "".join(f"{row}\n" for row in rows))
+    both.land("b.csv", "text,id\nx,11\n,12\n")
+
+    await both.load(format=FormatType.CSV, options={"null_values": null_values})
+
+    assert len(both.same_tables()) == 12
+
+
+async def test_csv_escapes(both: Both) -> None:
+    texts = (
+        *(r"C:\new\t", "C:\\", r"a\"b", r"a\\b", r"\"a\"", r'"a\"b"', r'"a\\b"', r'"a\\"', r'"x\\\"y"', r'"C:\new"', r'"a\,b"'),
+        *('"a\\\nb"', '"a\n\\"\nb\\\\"', '"a\n,b"'),
+    )
+    both.land("a.csv", "id,text,after\n" + "".join(f"{number},{text},z\n" for number, text in enumerate(texts)))
+
+    await both.load(format=FormatType.CSV, options={"escape": "\\"})
+
+    rows = both.same_tables()
+    assert [row["text"] for row in rows[:2]] == [r"C:\new\t", "C:\\"]
+    assert len(rows) == len(texts)
+
+
+@pytest.mark.parametrize("bad_rows", list(BadRowPolicy))
+async def test_offsets_and_times_at_their_limits(both: Both, bad_rows: BadRowPolicy) -> None:
+    clocks = ("00:00:00", "23:59:59", "24:00:00", "23:60:00", "23:59:60")
+    offsets = ("", "Z", "+00", "+05:30", "-0930", "+17:59", "+18:00", "-18:00", "+18:01", "-19:00", "+99", "+01:60", " +01:00")
+    for place, at in enumerate([*clocks, *(f"12:00:00{offset}" for offset in offsets)]):
+        both.land(f"{place:02}.json", lines({"id": place, "at": f"2024-01-02T{at}"}))
+
+    await both.load(hints={"at": "timestamptz"}, bad_rows=bad_rows)
+
+    both.same_tables()
 
 
 async def test_csv_without_a_header(both: Both) -> None:
@@ -534,28 +534,6 @@ async def test_parquet_files_that_differ(both: Both) -> None:
     assert [row["id"] for row in both.same_tables()] == [1, 2, 4]
 
 
-async def test_long_whole_numbers_and_keys_twice_in_parquet(both: Both) -> None:
-    folder = both.spark.folder
-    maps = pa.map_(pa.string(), pa.int64())
-    first = {"id": pa.array([0]), "small": pa.array([0], pa.int32()), "m": pa.array([[("k", 1)]], maps)}
-    pq.write_table(pa.table(first), folder / "first.parquet")
-    await both.load("first.parquet", format=FormatType.PARQUET)
-    for number, (id_, small) in enumerate([(2**63 - 1, 2**31 - 1), (1, 2**31), (2**63, 1)]):
-        pq.write_table(
-            pa.table({"id": pa.array([id_], pa.uint64()), "small": pa.array([small], pa.uint64())}), folder / f"{number}.parquet"
-        )
-    shorter = pa.map_(pa.string(), pa.int32())
-    for name, entries in {"once": [("k", 1), ("l", 1)], "twice": [("k", 1), ("k", 2)], "none": [], "null": None}.items():
-        pq.write_table(pa.table({"id": pa.array([5]), "m": pa.array([entries], shorter)}), folder / f"{name}.parquet")
-
-    names = ("0", "1", "2", "once", "twice", "none", "null")
-    outcomes = await both.load(*(f"{name}.parquet" for name in names), format=FormatType.PARQUET)
-
-    failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
-    assert failed == {"1.parquet", "2.parquet", "twice.parquet"}
-    both.same_tables()
-
-
 async def test_parquet_columns_of_no_type_yet(both: Both) -> None:
     nothing = {"none": pa.nulls(2), "list": pa.array([[None], None]), "at": pa.array([{"x": None, "y": 1}, None]), "some": pa.nulls(2)}
     pq.write_table(pa.table({"id": [1, 2], **nothing}), both.spark.folder / "a.parquet")
@@ -579,6 +557,28 @@ async def test_a_file_without_rows_is_judged_by_its_names(both: Both, format_: F
     outcomes = await both.load(f"new.{name}", format=format_, evolution=SchemaEvolution.FAIL_ON_NEW_COLUMNS)
 
     assert outcomes[f"new.{name}"].status == "FAILED"
+
+
+async def test_long_whole_numbers_and_keys_twice_in_parquet(both: Both) -> None:
+    folder = both.spark.folder
+    maps = pa.map_(pa.string(), pa.int64())
+    first = {"id": pa.array([0]), "small": pa.array([0], pa.int32()), "m": pa.array([[("k", 1)]], maps)}
+    pq.write_table(pa.table(first), folder / "first.parquet")
+    await both.load("first.parquet", format=FormatType.PARQUET)
+    for number, (id_, small) in enumerate([(2**63 - 1, 2**31 - 1), (1, 2**31), (2**63, 1)]):
+        pq.write_table(
+            pa.table({"id": pa.array([id_], pa.uint64()), "small": pa.array([small], pa.uint64())}), folder / f"{number}.parquet"
+        )
+    shorter = pa.map_(pa.string(), pa.int32())
+    for name, entries in {"once": [("k", 1), ("l", 1)], "twice": [("k", 1), ("k", 2)], "none": [], "null": None}.items():
+        pq.write_table(pa.table({"id": pa.array([5]), "m": pa.array([entries], shorter)}), folder / f"{name}.parquet")
+
+    names = ("0", "1", "2", "once", "twice", "none", "null")
+    outcomes = await both.load(*(f"{name}.parquet" for name in names), format=FormatType.PARQUET)
+
+    failed = {name for name, outcome in outcomes.items() if outcome.status is OutcomeStatus.FAILED}
+    assert failed == {"1.parquet", "2.parquet", "twice.parquet"}
+    both.same_tables()
 
 
 async def test_partitions(both: Both) -> None:
