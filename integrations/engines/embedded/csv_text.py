@@ -158,7 +158,8 @@ class _RecordCounter:
         self._doubled = options.escape == options.quote
         quote, delimiter = re.escape(self._quote), re.escape(options.delimiter.encode())
         # Before a quote that opens a field, and after one that closes it.
-        odd = rb"[^%b\n%b]%b|%b[^%b\r\n%b]" % (delimiter, quote, quote, quote, delimiter, quote)
+        opens = b"".join(rb"(?<!%b%b)" % (before, quote) for before in (delimiter, rb"\n", quote, rb"\A"))
+        odd = rb"%b%b|%b(?!%b|\r|\n|%b|\Z)" % (quote, opens, quote, delimiter, quote)
         self._odd = re.compile(odd if self._doubled else odd + b"|" + quote + quote)
         self._quoted = False
         self._records = 0

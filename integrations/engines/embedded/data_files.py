@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ class DataFileWriter:
             )
             by_folder = {str(number): values for number, (values, _) in partitions.items()}
             folder_column = _PARTITION
-        self._copy_to(folder, numbered, f"PARTITION_BY ({folder_column})")
+        with self._in_order():
+            self._copy_to(folder, numbered, f"PARTITION_BY ({folder_column})")
         paths = sorted(folder.glob("*/*.parquet"))
         return paths, {path: by_folder[path.parent.name.partition("=")[2]] for path in paths}
 
@@ -170,6 +172,18 @@ class DataFileWriter:
         sizes = [] if self._order() else [f"FILE_SIZE_BYTES {MOST_FILE_BYTES}"]
         shown = ", ".join(["FORMAT parquet", "COMPRESSION zstd", f"FIELD_IDS {self._field_ids()}", *options, *sizes])
         self._connection.execute(f"COPY ({query}) TO {literal(str(target))} ({shown})")
+
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Several threads that part rows keep no order of them."""
+        if not self._order():
+            yield
+            return
+        self._connection.execute("SET threads = 1")
+        try:
+            yield
+        finally:
+            self._connection.execute("RESET threads")
 
     def _order(self, first: str | None = None) -> str:
         names = [identifier(self._schema.find_field(field.source_id).name) for field in self._table.sort_order().fields]

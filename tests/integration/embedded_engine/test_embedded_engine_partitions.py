@@ -209,7 +209,8 @@ async def test_a_partition_is_found_again_by_its_value(bench: EngineBench, catal
 
 async def test_rows_are_sorted_within_files(bench: EngineBench, catalog: SqlCatalog) -> None:
     bench.destination = replace(bench.destination, sort_by=("s", "n"), partition_by=("flag",))
-    values = [(number * 7919) % 1000 for number in range(3000)]
+    # More than one thread's share.
+    values = [(number * 7919) % 1000 for number in range(400_000)]
     table = pa.table({"n": values, "s": [f"k{value % 10}" for value in values], "flag": [value % 2 == 0 for value in values]})
     bench.land("a", parquet(table))
 
