@@ -196,7 +196,7 @@ async def test_a_runs_lines_say_which_run(running: Running, log_lines: LogLines,
 
 async def test_the_engines_threads_say_which_run(running: Running, log_lines: LogLines, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
-        raise duckdb.Error("no space left")
+        raise duckdb.OutOfMemoryException("no space left")
 
     monkeypatch.setattr("integrations.engines.embedded.batch_load.BatchLoad._read_and_write", full)
     lay_json(running.landing, "a.json", [{"id": 1}])
