@@ -20,13 +20,12 @@ from integrations.engines.embedded.column_types import UnsupportedTypeError, can
 from integrations.engines.embedded.content import FileContentError
 from integrations.engines.embedded.int96_timestamps import Int96Unit, int96_unit
 from integrations.engines.embedded.parquet_checksums import verify_checksums
-from integrations.engines.embedded.parts import FILE, LINE, PROBLEM, RAW, SURPLUS, Part
+from integrations.engines.embedded.parts import FILE, LINE, PATH, PROBLEM, RAW, SURPLUS, Part
 from integrations.engines.embedded.raw_rows import row_as_json
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.workspaces import Workspace
 
-_PATH = "__autoloader_path"
 _ROW = "__autoloader_row"
 _NUMBERED = "file_row_number"
 """What DuckDB calls a row's number: a file that has such a column of its own cannot be numbered by it."""
@@ -147,10 +146,10 @@ class ColumnarReader:
         listed = ", ".join(literal(str(item.file.local)) for item in files)
         indexes = ", ".join(f"({literal(str(item.file.local))}, {item.file.index}::INTEGER)" for item in files)
         relation = next(self._names)
-        source = f"read_parquet([{listed}], filename = '{_PATH}', {_NUMBERED} = true, hive_partitioning = false)"
+        source = f"read_parquet([{listed}], filename = '{PATH}', {_NUMBERED} = true, hive_partitioning = false)"
         self._connection.execute(
             f"CREATE TEMP VIEW {relation} AS SELECT {self._columns(files[0].types, f'r.{_NUMBERED} + 1')}"
-            f" FROM {source} r JOIN (VALUES {indexes}) AS f({_PATH}, {FILE}) USING ({_PATH})"
+            f" FROM {source} r JOIN (VALUES {indexes}) AS f({PATH}, {FILE}) USING ({PATH})"
         )
         return self._part(relation, files)
 

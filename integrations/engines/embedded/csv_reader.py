@@ -21,13 +21,12 @@ from integrations.engines.embedded.content import FileContentError
 from integrations.engines.embedded.csv_careful import careful_schema, careful_tables
 from integrations.engines.embedded.csv_inference import infer_types, infer_types_by_file
 from integrations.engines.embedded.csv_text import CsvFile, look_at, refuse_wrong_delimiter
-from integrations.engines.embedded.parts import FILE, Part
+from integrations.engines.embedded.parts import FILE, PATH, Part
 from integrations.engines.embedded.row_rules import RowRules
 from integrations.engines.embedded.target_columns import ColumnNamesError, TargetColumns
 from integrations.engines.embedded.workspaces import Workspace
 
 _LONGEST_LINE = 64 << 20
-_PATH = "__autoloader_path"
 
 
 class CsvReader:
@@ -136,7 +135,7 @@ class CsvReader:
     def _read_csv(self, relation: str, files: Sequence[CsvFile]) -> set[str]:
         """Read the files into a table; the paths of those with rejected rows."""
         options = self._options
-        paths = pa.table({_PATH: [str(item.path) for item in files], FILE: pa.array([item.file.index for item in files], pa.int32())})
+        paths = pa.table({PATH: [str(item.path) for item in files], FILE: pa.array([item.file.index for item in files], pa.int32())})
         self._connection.register("csv_paths", paths)
         listed = ", ".join(literal(str(item.path)) for item in files)
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in files[0].names)
@@ -147,7 +146,7 @@ class CsvReader:
             # No field outside of quotes is a line end, so there are no nulls yet: DuckDB would not mind a field too many that is one.
             f" nullstr = '\n', allow_quoted_nulls = false, strict_mode = true, null_padding = false, max_line_size = {_LONGEST_LINE},"
             f" store_rejects = true, rejects_table = '{relation}_errors', rejects_scan = '{relation}_scans', rejects_limit = 10000,"
-            f" filename = '{_PATH}') AS rows JOIN csv_paths USING ({_PATH})"
+            f" filename = '{PATH}') AS rows JOIN csv_paths USING ({PATH})"
         )
         rejected = self._connection.execute(
             f"SELECT DISTINCT file_path FROM {relation}_errors JOIN {relation}_scans USING (scan_id, file_id)"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io.pyarrow import ArrowAccessor, ArrowProjectionVisitor, ArrowScan, pyarrow_to_schema
@@ -18,6 +19,9 @@ from domain.ports.engine import SOURCE_FILE_COLUMN
 from integrations.engines.embedded.workspaces import Workspace
 
 STAGED_ROWS = "staged_rows"
+
+Mask = Callable[[pa.Table], pa.ChunkedArray]
+"""Which rows are meant: a boolean for each, never null."""
 
 
 def pieces(table: Table, schema: Schema, task: FileScanTask) -> Iterator[pa.Table]:
@@ -43,6 +47,11 @@ def pieces(table: Table, schema: Schema, task: FileScanTask) -> Iterator[pa.Tabl
                 yield pa.Table.from_batches([pa.RecordBatch.from_struct_array(rows)])
 
 
+def has_any(table: Table, task: FileScanTask, keys: Sequence[str], mask: Mask) -> bool:
+    """Whether a data file has a row that is meant, which these columns tell."""
+    return any(pc.any(mask(rows)).as_py() for rows in pieces(table, table.schema().select(*keys), task))
+
+
 def _whole(table: Table, schema: Schema, task: FileScanTask) -> pa.Table:
     return ArrowScan(table.metadata, table.io, schema, AlwaysTrue()).to_table([task])
 
@@ -55,7 +64,7 @@ def _names_its_partition(table: Table, task: FileScanTask, file_schema: Schema) 
 
 def stage(work: Workspace, tables: Iterable[pa.Table]) -> Mapping[str, int]:
     """Put rows into DuckDB's table `STAGED_ROWS`, from where they can spill to disk; how many there are of each source file."""
-    rows_by_path: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
     created = False
     for rows in tables:
         work.check()
@@ -67,6 +76,10 @@ def stage(work: Workspace, tables: Iterable[pa.Table]) -> Mapping[str, int]:
         )
         work.connection.unregister("rows_to_stage")
         created = True
-        for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist():
-            rows_by_path[item["values"]] += item["counts"]
-    return rows_by_path
+        counted += rows_by_path(rows)
+    return counted
+
+
+def rows_by_path(rows: pa.Table) -> Counter[str]:
+    """How many of the rows are of each source file."""
+    return Counter({item["values"]: item["counts"] for item in rows.column(SOURCE_FILE_COLUMN).value_counts().to_pylist()})

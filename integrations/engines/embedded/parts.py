@@ -14,6 +14,8 @@ INTERNAL_PREFIX = "__autoloader_"
 
 FILE = "__autoloader_file"
 """The column of a part that holds `LoadFile.index`."""
+PATH = "__autoloader_path"
+"""While DuckDB reads files: the file that a row is from, by which its index is found."""
 LINE = "__autoloader_line"
 RAW = "__autoloader_raw"
 PROBLEM = "__autoloader_problem"

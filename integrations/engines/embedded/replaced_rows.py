@@ -18,7 +18,7 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.types import StringType
 
 from domain.ports.engine import BATCH_ID_COLUMN, SOURCE_FILE_COLUMN, Replaced
-from integrations.engines.embedded.data_file_rows import pieces
+from integrations.engines.embedded.data_file_rows import pieces, rows_by_path
 from integrations.engines.embedded.row_rewrite import Rewrite, rewritten
 from integrations.engines.embedded.workspaces import Workspace
 
@@ -39,28 +39,25 @@ class ReplacedRows:
 
     def taken_out(self, work: Workspace) -> Rewrite | None:
         """The table's data files without them; None when there is none."""
-        return rewritten(work, self._table, (task for task, _ in self._found()), self._going)
+        return rewritten(work, self._table, self._candidates(), _KEYS, self._going)
 
     def by_path(self) -> dict[str, int]:
         """How many there are; a path without any is absent."""
-        rows: Counter[str] = Counter()
-        for _, going in self._found():
-            for item in going.column(SOURCE_FILE_COLUMN).value_counts().to_pylist():
-                rows[item["values"]] += item["counts"]
-        return dict(rows)
+        counted: Counter[str] = Counter()
+        for task in self._candidates():
+            for rows in pieces(self._table, self._table.schema().select(*_KEYS), task):
+                counted += rows_by_path(rows.filter(self._going(rows)))
+        return dict(counted)
 
-    def _found(self) -> Iterator[tuple[FileScanTask, pa.Table]]:
-        """Each data file that has some, with these rows' path and batch."""
+    def _candidates(self) -> Iterator[FileScanTask]:
+        """The data files that may have some, by their bounds."""
         schema = self._table.schema()
         if not (self._paths and set(schema.column_names).issuperset(_KEYS)):
             return
         path_id, batch_id = (schema.find_field(name).field_id for name in _KEYS)
         for task in self._table.scan(selected_fields=_KEYS).plan_files():
-            if not (_may_hold(task.file, path_id, self._paths) and _may_hold(task.file, batch_id, self._batches)):
-                continue
-            going = [rows.filter(self._going(rows)) for rows in pieces(self._table, schema.select(*_KEYS), task)]
-            if any(map(len, going)):
-                yield task, pa.concat_tables(going)
+            if _may_hold(task.file, path_id, self._paths) and _may_hold(task.file, batch_id, self._batches):
+                yield task
 
     def _going(self, rows: pa.Table) -> pa.ChunkedArray:
         path, batch = (rows.column(name).cast(pa.large_string()) for name in _KEYS)

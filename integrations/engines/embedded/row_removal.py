@@ -14,7 +14,6 @@ from domain.ingestions.entities import Destination
 from domain.ports.engine import SOURCE_FILE_COLUMN, TableUnavailableError
 from domain.steps import Step, reached
 from integrations.engines.embedded.commits import forbid_retries, replace_files
-from integrations.engines.embedded.data_file_rows import pieces
 from integrations.engines.embedded.errors import CommitConflictError
 from integrations.engines.embedded.row_rewrite import Rewrite, rewritten
 from integrations.engines.embedded.tables import Tables, catalog_errors
@@ -61,11 +60,8 @@ def _prepare(work: Workspace, tables: Tables, destination: Destination, table_uu
         if table is None or SOURCE_FILE_COLUMN not in table.schema().column_names:
             return None
         table = forbid_retries(table)
-        paths = table.schema().select(SOURCE_FILE_COLUMN)
         tasks = table.scan(StartsWith(term=SOURCE_FILE_COLUMN, value=path_prefix)).plan_files()
-        # A file's bounds say between which paths its rows lie, not whether there is one to go.
-        found = (task for task in tasks if any(pc.any(going(rows)).as_py() for rows in pieces(table, paths, task)))
-        return rewritten(work, table, found, going)
+        return rewritten(work, table, tasks, [SOURCE_FILE_COLUMN], going)
 
 
 def _committed(removal: Rewrite, path_prefix: str) -> bool:

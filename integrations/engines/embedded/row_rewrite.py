@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,12 +10,9 @@ import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import FileScanTask, Table
 
-from integrations.engines.embedded.data_file_rows import STAGED_ROWS, pieces, stage
+from integrations.engines.embedded.data_file_rows import STAGED_ROWS, Mask, has_any, pieces, stage
 from integrations.engines.embedded.data_files import DataFileWriter, remove_data_files
 from integrations.engines.embedded.workspaces import Workspace
-
-Mask = Callable[[pa.Table], pa.ChunkedArray]
-"""Which rows go: a boolean for each, never null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +29,8 @@ class Rewrite:
         remove_data_files(self.table.io, self.new)
 
 
-def rewritten(work: Workspace, table: Table, tasks: Iterable[FileScanTask], going: Mask) -> Rewrite | None:
-    """The data files without the rows that go; None when there is no such row."""
+def rewritten(work: Workspace, table: Table, tasks: Iterable[FileScanTask], keys: Sequence[str], going: Mask) -> Rewrite | None:
+    """The data files without the rows that go, which their `keys` tell; None when there is no such row."""
     old: list[DataFile] = []
     new: list[DataFile] = []
     removed = 0
@@ -41,9 +38,10 @@ def rewritten(work: Workspace, table: Table, tasks: Iterable[FileScanTask], goin
         writer = DataFileWriter(work.connection, table, table.schema(), work.folder)
         for task in tasks:
             work.check()
-            staying, gone = _stage_staying(work, table, task, going)
-            if not gone:
+            # A file's bounds say between which keys its rows lie, not whether there is one to go.
+            if not has_any(table, task, keys, going):
                 continue
+            staying, gone = _stage_staying(work, table, task, going)
             old.append(task.file)
             removed += gone
             if staying:
